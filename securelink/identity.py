@@ -147,7 +147,7 @@ def _refuse_what_is_no_peer_id(text: str, cleaned: str) -> None:
         raise BadPeerId("this is an invite, not a peer ID", hint="redeem it with `securelink join`")
     char = base32.foreign(cleaned)
     if char is not None:
-        raise BadPeerId(f"a peer ID has no character {ascii(char)}", hint=hint)
+        raise BadPeerId(f"a peer ID has no character {char!a}", hint=hint)
     if len(cleaned) == _LENGTH:
         return
     groups = [base32.clean(group) for group in re.split(r"[\s-]+", text.strip())]
