@@ -113,7 +113,7 @@ class InviteNewer(InviteError):
 
 
 class InviteMalformed(InviteError):
-    """The checksum fits, and yet the content breaks the format's rules."""
+    """The text is no invite, or one whose checksum fits and whose content breaks the rules."""
 
 
 class OwnInvite(InviteError):
