@@ -1,0 +1,185 @@
+"""Records: the plaintext of a frame.
+
+A record holds items, each ``type u8 | length u16 big-endian | body``, then zeros up to one of
+six sizes, so that the length of a frame tells little about what is in it. A message that does
+not fit into one item is split: bit 0x80 of the type says that more of it follows.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Container
+from typing import NamedTuple
+
+from securelink.errors import MalformedRecord
+
+SIZES = (64, 256, 1024, 4096, 16384, 65519)
+TAG_SIZE = 16
+BODY_SIZES = frozenset(size + TAG_SIZE for size in SIZES)
+"""What a frame's body can measure once the handshake is over: a record and its tag."""
+
+LARGEST = SIZES[-1]
+ITEM_HEADER_SIZE = 3
+LARGEST_ITEM = LARGEST - ITEM_HEADER_SIZE
+MORE = 0x80
+
+_ZEROS = bytes(LARGEST)
+
+
+class Item(NamedTuple):
+    """One typed piece of a record; `more` says that its message goes on in a later item."""
+
+    type: int
+    more: bool
+    body: memoryview | bytes
+
+
+def padded(length: int) -> int:
+    """The size of the smallest record that holds `length` bytes of items."""
+    for size in SIZES:
+        if length <= size:
+            return size
+    raise ValueError(f"{length} bytes of items do not fit into a record")
+
+
+def unpack(record: memoryview) -> list[Item]:
+    """The items of a record, as views into it.
+
+    Raises:
+        MalformedRecord: an item reaches past the end, there is none, or the padding is not zero.
+    """
+    items = []
+    at, end = 0, len(record)
+    while at < end and record[at]:
+        body = at + ITEM_HEADER_SIZE
+        after = body + (record[at + 1] << 8 | record[at + 2]) if body <= end else end + 1
+        if after > end:
+            raise MalformedRecord("an item reaches past the end of its record")
+        kind = record[at] & ~MORE
+        if not kind:
+            raise MalformedRecord("an item has no type")
+        items.append(Item(kind, record[at] >= MORE, record[body:after]))
+        at = after
+    if not items:
+        raise MalformedRecord("a record holds no item")
+    # Compared as bytes: memoryview's own comparison goes element by element.
+    if bytes(record[at:]) != _ZEROS[: end - at]:
+        raise MalformedRecord("a record's padding is not zero")
+    return items
+
+
+class Packer:
+    """What waits to be sent, packed into as few records as it fits into.
+
+    Urgent items overtake everything, even the pieces of a split message; all else keeps its
+    order, and a split message is finished before the next begins.
+    """
+
+    __slots__ = ("_offset", "_urgent", "_waiting")
+
+    def __init__(self) -> None:
+        self._urgent: deque[tuple[int, bytes]] = deque()
+        self._waiting: deque[tuple[int, bytes]] = deque()
+        self._offset = 0
+
+    def __bool__(self) -> bool:
+        return bool(self._urgent or self._waiting)
+
+    def put(self, kind: int, body: bytes, *, urgent: bool = False) -> None:
+        """Queue one message; an urgent one must fit into one item (65,516 bytes)."""
+        (self._urgent if urgent else self._waiting).append((kind, body))
+
+    def drop_unstarted(self) -> None:
+        """Forget every message that is not urgent and of which nothing has left yet."""
+        keep = self._waiting[0] if self._offset else None
+        self._waiting.clear()
+        if keep:
+            self._waiting.append(keep)
+
+    def fill(self, record: memoryview) -> int:
+        """Write one record into a buffer of at least 65,519 bytes; return its size.
+
+        Returns 0, and writes nothing, when nothing waits.
+        """
+        at = 0
+        while self._urgent and at + ITEM_HEADER_SIZE + len(self._urgent[0][1]) <= LARGEST:
+            kind, body = self._urgent.popleft()
+            at = _write(record, at, kind, body)
+        while self._waiting and not self._urgent:
+            kind, body = self._waiting[0]
+            room = LARGEST - at - ITEM_HEADER_SIZE
+            left = len(body) - self._offset
+            if left <= room:
+                at = _write(record, at, kind, memoryview(body)[self._offset :])
+                self._waiting.popleft()
+                self._offset = 0
+            elif room > 0 and left > LARGEST_ITEM:
+                piece = memoryview(body)[self._offset : self._offset + room]
+                at = _write(record, at, kind | MORE, piece)
+                self._offset += room
+                break
+            else:
+                # It fits into the next record whole.
+                break
+        if not at:
+            return 0
+        size = padded(at)
+        record[at:size] = _ZEROS[: size - at]
+        return size
+
+
+def _write(record: memoryview, at: int, kind: int, body: bytes | memoryview) -> int:
+    start = at + ITEM_HEADER_SIZE
+    record[at] = kind
+    record[at + 1 : start] = len(body).to_bytes(2, "big")
+    record[start : start + len(body)] = body
+    return start + len(body)
+
+
+class Assembler:
+    """Puts split messages together again.
+
+    Args:
+        limit: the largest message body, in bytes.
+        between: the types of items that may stand between the pieces of a split message.
+    """
+
+    __slots__ = ("_between", "_kind", "_limit", "_pieces")
+
+    def __init__(self, *, limit: int, between: Container[int]) -> None:
+        self._limit = limit
+        self._between = between
+        self._kind = 0
+        self._pieces = bytearray()
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether a message has begun and not ended."""
+        return bool(self._kind)
+
+    def feed(self, item: Item) -> tuple[int, memoryview | bytes] | None:
+        """Take an item; return the message that it completes, as type and body.
+
+        The body is a view into the record, or bytes of its own if it came in pieces.
+
+        Raises:
+            MalformedRecord: pieces of two messages are mixed, one is empty, or they are too long.
+        """
+        if not self._kind and not item.more:
+            return item.type, item.body
+        if self._kind and item.type != self._kind:
+            if item.more or item.type not in self._between:
+                raise MalformedRecord("another message begins before a split one has ended")
+            return item.type, item.body
+        if not item.body:
+            raise MalformedRecord("a piece of a split message is empty")
+        if len(self._pieces) + len(item.body) > self._limit:
+            raise MalformedRecord("a split message is longer than this side takes")
+        self._pieces += item.body
+        if item.more:
+            self._kind = item.type
+            return None
+        whole = bytes(self._pieces)
+        self._kind = 0
+        self._pieces = bytearray()
+        return item.type, whole
