@@ -1,0 +1,84 @@
+"""The command line: one module a command, and `main`, which runs them and reports how they end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_PROGRAM = "securelink"
+_READER_GONE = 128 + 13  # what a shell shows for a program that SIGPIPE ended
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status.
+
+    Args:
+        arguments: without the program's name; by default the process's own.
+    """
+    try:
+        return _reported(list(sys.argv[1:] if arguments is None else arguments))
+    except BrokenPipeError:
+        # As in `securelink inbox | head`. What is still in a buffer goes nowhere, quietly.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 1)
+        os.close(nowhere)
+        return _READER_GONE
+
+
+def _reported(words: list[str]) -> int:
+    """Run the command in *words*, report how it failed if it did, and return the exit status."""
+    from securelink.cli.failures import (
+        InternalError,
+        Interrupted,
+        SigTerm,
+        Terminated,
+        failure_of,
+        raise_sigterm,
+    )
+    from securelink.cli.output import Output
+
+    # A command that can't even be parsed must still fail in the form that the script expects.
+    options = words[: words.index("--")] if "--" in words else words
+    before = signal.getsignal(signal.SIGTERM)
+    if before == signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, raise_sigterm)
+    try:
+        return _called(words)
+    except BrokenPipeError:
+        raise
+    except (Exception, KeyboardInterrupt, SigTerm) as error:  # noqa: BLE001 (the last resort)
+        if "--debug" in options:
+            import traceback
+
+            traceback.print_exc()
+        failure = failure_of(error)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    output = Output(json="--json" in options)
+    # A person who pressed Ctrl-C knows what happened.
+    if output.json or not isinstance(failure, Interrupted | Terminated):
+        internal = isinstance(failure, InternalError)
+        output.failure(failure, label="internal error" if internal else "error")
+    return int(failure.exit_code)
+
+
+def _called(words: list[str]) -> int:
+    import typer
+
+    from securelink.cli.app import program
+    from securelink.errors import ExitCode
+
+    root = program()
+    if f"_{_PROGRAM.upper()}_COMPLETE" in os.environ:
+        root.main(words, prog_name=_PROGRAM)  # a shell asks for completions; this exits
+    try:
+        # Not `root.main`, which would handle Ctrl-C and broken pipes in its own way.
+        with root.make_context(_PROGRAM, words) as context:
+            return int(root.invoke(context) or ExitCode.OK)
+    except typer.Exit as end:
+        return end.exit_code
