@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     # typer carries its own click, and has no public names for these two.
     from typer._click import Command, Context
 
-COMMANDS: tuple[str, ...] = ()
+COMMANDS: tuple[str, ...] = ("config",)
 """In the order in which the help lists them."""
 
 

@@ -1,0 +1,99 @@
+"""What can be configured, with its defaults: one type for each table of the file."""
+
+from __future__ import annotations
+
+import msgspec
+
+from securelink import endpoints
+from securelink.endpoints import Endpoint, Kind
+from securelink.identity import PublicKey
+from securelink.limits import Limits
+
+DEFAULT_PORT = 24819
+
+LOG_LEVELS = ("debug", "info", "warning", "error")
+
+
+class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """`[node]`."""
+
+    name: str = ""
+    """What this node calls itself; empty in the file: the host name. Never empty once loaded."""
+
+
+class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """`[server]`: what `serve` does."""
+
+    host: tuple[str, ...] = ()
+    """The IP addresses to listen on; none stands for every interface, IPv4 and IPv6."""
+
+    port: int = DEFAULT_PORT
+    """The TCP port; 0 takes a free one."""
+
+    public: str = ""
+    """HOST[:PORT] of an address that a person forwarded by hand; empty: none."""
+
+    announce: bool = True
+    """Whether linked peers are told this node's present endpoints."""
+
+    def public_endpoint(self, port: int) -> Endpoint | None:
+        """Return the endpoint that `public` names, with *port* where it names none."""
+        if not self.public:
+            return None
+        return Endpoint(Kind.PUBLIC, *endpoints.parse(self.public, default_port=port))
+
+
+class ClientConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """`[client]`: what `send` does."""
+
+    peer: str = ""
+    """Who is meant without `--to`; empty: the only peer."""
+
+    endpoint: str = "auto"
+    """Which endpoints of the peer are tried: `auto`, a kind, or one HOST:PORT."""
+
+    timeout: float = 30.0
+    """For how many seconds a message is tried; 0: for ever."""
+
+
+class LogConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """`[log]`."""
+
+    level: str = "info"
+    """The least that `serve` logs, one of `LOG_LEVELS`."""
+
+
+class ConfiguredPeer(msgspec.Struct, frozen=True, kw_only=True):
+    """`[peers.NAME]`: a peer that the configuration authorises and pins."""
+
+    key: PublicKey
+    endpoints: tuple[Endpoint, ...] = ()
+    line: int | None = None
+    """Where it stands in the file, if that could be told."""
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that can be configured."""
+
+    node: NodeConfig = NodeConfig()
+    server: ServerConfig = ServerConfig()
+    client: ClientConfig = ClientConfig()
+    peers: dict[str, ConfiguredPeer] = {}
+    limits: Limits = Limits()
+    log: LogConfig = LogConfig()
+
+
+TABLES: dict[str, type[msgspec.Struct]] = {
+    "node": NodeConfig,
+    "server": ServerConfig,
+    "client": ClientConfig,
+    "limits": Limits,
+    "log": LogConfig,
+}
+"""The tables whose keys are fixed: all but `[peers]`."""
+
+KEYS: dict[str, dict[str, msgspec.structs.FieldInfo]] = {
+    table: {field.name: field for field in msgspec.structs.fields(struct)}
+    for table, struct in TABLES.items()
+}
+"""Their keys, each with its type and default."""

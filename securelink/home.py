@@ -1,0 +1,94 @@
+"""A node's home: where its configuration, its key, its store and its locks lie.
+
+With `SECURELINK_HOME` everything is in that one folder. Without it the platform's own folders are
+used, one for the configuration and one for the rest.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from securelink.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_VARIABLE = "SECURELINK_HOME"
+_SET_IT = f"set {_VARIABLE} to a folder of your own"
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """The folders of one node, both absolute."""
+
+    config_folder: Path
+    data_folder: Path
+
+    @classmethod
+    def find(cls, environ: Mapping[str, str] = os.environ, *, platform: str = sys.platform) -> Home:
+        """Return the home that *environ* names, or else the user's own.
+
+        Raises:
+            ConfigError: if this is not Linux or macOS, or no home folder is known.
+        """
+        if platform == "win32":
+            raise ConfigError("securelink runs on Linux and macOS only", hint="on Windows, use WSL")
+        if named := environ.get(_VARIABLE):
+            try:
+                # No shell expands the tilde where a service manager sets the variable.
+                folder = Path(named).expanduser().absolute()
+            except RuntimeError:
+                raise ConfigError(
+                    f"{_VARIABLE}: no home folder for {named}", hint=_SET_IT
+                ) from None
+            return cls(folder, folder)
+        from platformdirs import user_config_path, user_data_path
+
+        config_folder, data_folder = user_config_path("securelink"), user_data_path("securelink")
+        if not (config_folder.is_absolute() and data_folder.is_absolute()):
+            raise ConfigError("this user's home folder is not known", hint=_SET_IT)
+        return cls(config_folder, data_folder)
+
+    @property
+    def config_file(self) -> Path:
+        """The configuration, which need not exist."""
+        return self.config_folder / "config.toml"
+
+    @property
+    def key_file(self) -> Path:
+        """The identity's private key."""
+        return self.data_folder / "identity.key"
+
+    @property
+    def store_file(self) -> Path:
+        """The SQLite store."""
+        return self.data_folder / "securelink.db"
+
+    @property
+    def locks(self) -> Path:
+        """The folder of the files on which this node's processes hold their locks."""
+        return self.data_folder / "locks"
+
+    def create(self) -> None:
+        """Make the folders that are missing, open to this user alone.
+
+        Folders that exist keep their mode: they may have been made for more than securelink.
+
+        Raises:
+            ConfigError: if one can't be made.
+        """
+        for folder in (self.config_folder, self.data_folder, self.locks):
+            try:
+                folder.parent.mkdir(parents=True, exist_ok=True)
+                folder.mkdir(mode=0o700, exist_ok=True)
+            except FileExistsError:
+                raise ConfigError(f"{folder} is not a folder", hint=_SET_IT) from None
+            except OSError as error:
+                reason = os.strerror(error.errno or 0).lower()
+                raise ConfigError(
+                    f"can't make the folder {folder}: {reason}", hint=_SET_IT
+                ) from None
