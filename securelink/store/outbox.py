@@ -1,0 +1,293 @@
+"""Messages that still owe a receipt: one row each, from before its first byte leaves.
+
+A row is *owned* by the `send` that made it while that process lives, or *queued* (no owner) for
+whichever process has a link to its peer. `TRANSITIONS` is the whole of what can happen to it.
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from securelink.errors import UsageError
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterable
+
+DAY = 86_400_000
+
+ENDED_KEPT = DAY
+"""How long a delivered or withdrawn row is kept for whoever waits for it, in ms."""
+
+REFUSED_KEPT = 30 * DAY
+"""How long a refused row is kept for a person to find, in ms."""
+
+
+class State(enum.StrEnum):
+    """How far a message is."""
+
+    WAITING = "waiting"
+    """No byte of it has left, or the peer said that it did not keep it."""
+    HANDED = "handed"
+    """It may have left, so it may be on the peer's disk."""
+    DELIVERED = "delivered"
+    """The receipt is here: it is on the peer's disk."""
+    REFUSED = "refused"
+    """The peer will never take it."""
+    WITHDRAWN = "withdrawn"
+    """Given up here."""
+
+
+TRANSITIONS: dict[State, frozenset[State]] = {
+    # `hand`; `delivered`, for a copy on another link; `refused`; `withdraw` and the deadline
+    State.WAITING: frozenset({State.HANDED, State.DELIVERED, State.REFUSED, State.WITHDRAWN}),
+    # `delivered`; `refused` for good or for now; `cancel_peer` alone withdraws what may have left
+    State.HANDED: frozenset({State.DELIVERED, State.REFUSED, State.WAITING, State.WITHDRAWN}),
+    State.DELIVERED: frozenset(),
+    # `put` tries again under the same ID; a late receipt is the truth, whatever was given up
+    State.REFUSED: frozenset({State.WAITING, State.DELIVERED}),
+    State.WITHDRAWN: frozenset({State.WAITING, State.DELIVERED}),
+}
+
+_SELECT = (
+    "SELECT seq, id, peer, text, sent_at, state, owner, deadline, reason, handed_at FROM outbox"
+)
+_WITHDRAW_OVERDUE = (
+    "UPDATE outbox SET state = 'withdrawn', reason = 'not handed over in time', ended_at = ?"
+    " WHERE state = 'waiting' AND deadline <= ?"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxRow:
+    """One message on its way."""
+
+    seq: int
+    """Its place in the queue; unique and growing in this store."""
+    id: bytes
+    """16 bytes, the message's for life."""
+    peer: bytes
+    """The recipient's key, 32 bytes."""
+    text: str
+    """Empty once it is delivered."""
+    sent_at: int
+    """When it was first put, in ms since 1970."""
+    state: State
+    owner: str | None
+    """The process that delivers it; None if it is queued."""
+    deadline: int | None
+    """When it may no longer be handed to a link for the first time, in ms since 1970."""
+    reason: str | None
+    """Why it was refused or withdrawn, or why the peer would not take it for now."""
+    handed_at: int | None
+    """When it first was handed to a link, in ms since 1970."""
+
+
+def put(
+    conn: sqlite3.Connection,
+    *,
+    message_id: bytes,
+    peer: bytes,
+    text: str,
+    sent_at: int,
+    owner: str | None = None,
+    deadline: int | None = None,
+) -> int:
+    """Put a message into the outbox and return its `seq`.
+
+    The same ID and text again return the same row: delivered, it stays so; else it now belongs to
+    *owner*, and goes again if it had been refused or withdrawn. So a script can repeat safely.
+
+    Raises:
+        UsageError: if that ID was used for another text to this peer.
+    """
+    digest = hashlib.sha256(text.encode()).digest()
+    row = conn.execute(
+        "SELECT seq, digest, state FROM outbox WHERE peer = ? AND id = ?", (peer, message_id)
+    ).fetchone()
+    if row is None:
+        seq = conn.execute(
+            "INSERT INTO outbox (id, peer, text, digest, sent_at, state, owner, deadline)"
+            " VALUES (?, ?, ?, ?, ?, 'waiting', ?, ?)",
+            (message_id, peer, text, digest, sent_at, owner, deadline),
+        ).lastrowid
+        assert seq is not None
+        return seq
+    seq, old_digest, state = row
+    if old_digest != digest:
+        raise UsageError(
+            "this ID was used before, for another text", hint="take a new ID for a new text"
+        )
+    if state != State.DELIVERED:
+        conn.execute(
+            "UPDATE outbox SET owner = ?, deadline = ?, reason = NULL, ended_at = NULL,"
+            " state = CASE state WHEN 'handed' THEN 'handed' ELSE 'waiting' END WHERE seq = ?",
+            (owner, deadline, seq),
+        )
+    return int(seq)
+
+
+def hand(conn: sqlite3.Connection, seqs: Iterable[int], now: int) -> list[int]:
+    """Mark rows as about to leave; only those returned, once committed, may be sealed.
+
+    Handed rows are returned too: their link died, and they go again. What was delivered, refused
+    or withdrawn meanwhile is not, and a waiting row whose deadline has passed is withdrawn.
+    """
+    handed = []
+    for seq in seqs:
+        changed = conn.execute(
+            "UPDATE outbox SET state = 'handed', handed_at = coalesce(handed_at, ?) WHERE seq = ?"
+            " AND (state = 'handed' OR state = 'waiting' AND ifnull(deadline > ?, 1))",
+            (now, seq, now),
+        ).rowcount
+        if changed:
+            handed.append(seq)
+        else:
+            conn.execute(f"{_WITHDRAW_OVERDUE} AND seq = ?", (now, now, seq))
+    return handed
+
+
+def delivered(conn: sqlite3.Connection, *, peer: bytes, message_id: bytes, now: int) -> int | None:
+    """Take a receipt; return the row's `seq`, or None if there is no such row or it had one."""
+    changed = conn.execute(
+        "UPDATE outbox SET state = 'delivered', text = '', reason = NULL, ended_at = ?"
+        " WHERE peer = ? AND id = ? AND state <> 'delivered'",
+        (now, peer, message_id),
+    ).rowcount
+    return _seq(conn, peer, message_id) if changed else None
+
+
+def refused(
+    conn: sqlite3.Connection,
+    *,
+    peer: bytes,
+    message_id: bytes,
+    permanent: bool,
+    reason: str,
+    now: int,
+) -> int | None:
+    """Take a refusal; return the row's `seq`, or None if no live row has that ID.
+
+    Permanent, it ends the row; else the row waits again.
+    """
+    state, ended_at = (State.REFUSED, now) if permanent else (State.WAITING, None)
+    changed = conn.execute(
+        "UPDATE outbox SET state = ?, reason = ?, ended_at = ?"
+        " WHERE peer = ? AND id = ? AND state IN ('waiting', 'handed')",
+        (state, reason, ended_at, peer, message_id),
+    ).rowcount
+    return _seq(conn, peer, message_id) if changed else None
+
+
+def withdraw(conn: sqlite3.Connection, seq: int, now: int) -> bool:
+    """Give a row up, unless it was handed to a link before: whoever commits first wins.
+
+    Returns:
+        Whether it is now withdrawn by this call. If not, it may have left.
+    """
+    changed = conn.execute(
+        "UPDATE outbox SET state = 'withdrawn', ended_at = ? WHERE seq = ? AND state = 'waiting'",
+        (now, seq),
+    ).rowcount
+    return changed == 1
+
+
+def release(conn: sqlite3.Connection, seq: int) -> None:
+    """Let go of a row: it is queued, for whichever process next has a link to its peer."""
+    conn.execute("UPDATE outbox SET owner = NULL WHERE seq = ?", (seq,))
+
+
+def queued(conn: sqlite3.Connection, peer: bytes, limit: int) -> list[OutboxRow]:
+    """Return the first *limit* rows that wait for any process with a link to *peer*, in order."""
+    rows = conn.execute(
+        f"{_SELECT} WHERE peer = ? AND owner IS NULL AND state IN ('waiting', 'handed')"
+        " ORDER BY seq LIMIT ?",
+        (peer, limit),
+    )
+    return [_row(row) for row in rows]
+
+
+def count_queued(conn: sqlite3.Connection, peer: bytes) -> int:
+    """Return how many rows `queued` would return without a limit."""
+    (count,) = conn.execute(
+        "SELECT count(*) FROM outbox"
+        " WHERE peer = ? AND owner IS NULL AND state IN ('waiting', 'handed')",
+        (peer,),
+    ).fetchone()
+    return int(count)
+
+
+def peers_with_queued(conn: sqlite3.Connection) -> list[bytes]:
+    """Return the keys of the peers that have queued rows, the longest waiting one first."""
+    rows = conn.execute(
+        "SELECT peer FROM outbox WHERE owner IS NULL AND state IN ('waiting', 'handed')"
+        " GROUP BY peer ORDER BY min(seq)"
+    )
+    return [peer for (peer,) in rows]
+
+
+def get(conn: sqlite3.Connection, seq: int) -> OutboxRow | None:
+    """Return the row, or None if it was pruned."""
+    row = conn.execute(f"{_SELECT} WHERE seq = ?", (seq,)).fetchone()
+    return None if row is None else _row(row)
+
+
+def owners(conn: sqlite3.Connection) -> list[str]:
+    """Return the owners of rows that are still on their way."""
+    rows = conn.execute(
+        "SELECT DISTINCT owner FROM outbox"
+        " WHERE owner IS NOT NULL AND state IN ('waiting', 'handed') ORDER BY owner"
+    )
+    return [owner for (owner,) in rows]
+
+
+def bury_owner(conn: sqlite3.Connection, owner: str, now: int) -> tuple[int, int]:
+    """Settle the rows of a process that is dead: what may have left is queued, the rest given up.
+
+    Returns:
+        How many rows are now queued, and how many withdrawn.
+    """
+    withdrawn = conn.execute(
+        "UPDATE outbox SET state = 'withdrawn', owner = NULL, ended_at = ?,"
+        " reason = 'the process that sent it died' WHERE owner = ? AND state = 'waiting'",
+        (now, owner),
+    ).rowcount
+    handed = conn.execute(
+        "UPDATE outbox SET owner = NULL WHERE owner = ? AND state = 'handed'", (owner,)
+    ).rowcount
+    return handed, withdrawn
+
+
+def cancel_peer(conn: sqlite3.Connection, peer: bytes, now: int) -> int:
+    """Give up every row for a peer that is being removed and return how many there were."""
+    return conn.execute(
+        "UPDATE outbox SET state = 'withdrawn', reason = 'the peer was removed', ended_at = ?"
+        " WHERE peer = ? AND state IN ('waiting', 'handed')",
+        (now, peer),
+    ).rowcount
+
+
+def prune(conn: sqlite3.Connection, now: int) -> None:
+    """Withdraw what its deadline has overtaken, and forget rows that ended long enough ago."""
+    conn.execute(_WITHDRAW_OVERDUE, (now, now))
+    conn.execute(
+        "DELETE FROM outbox WHERE ended_at < CASE state WHEN 'refused' THEN ? ELSE ? END",
+        (now - REFUSED_KEPT, now - ENDED_KEPT),
+    )
+
+
+def _seq(conn: sqlite3.Connection, peer: bytes, message_id: bytes) -> int:
+    (seq,) = conn.execute(
+        "SELECT seq FROM outbox WHERE peer = ? AND id = ?", (peer, message_id)
+    ).fetchone()
+    return int(seq)
+
+
+def _row(row: tuple[Any, ...]) -> OutboxRow:
+    seq, message_id, peer, text, sent_at, state, owner, deadline, reason, handed_at = row
+    return OutboxRow(
+        seq, message_id, peer, text, sent_at, State(state), owner, deadline, reason, handed_at
+    )

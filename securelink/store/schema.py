@@ -1,0 +1,219 @@
+"""The store's tables, and the way from an older version's tables to them.
+
+Rules: a migration is never changed once it was released, only followed by another; it may use
+nothing newer than SQLite 3.34, the oldest that comes with a Python 3.11 (so no RETURNING, no
+STRICT tables). The version is `PRAGMA user_version`, the number of migrations that ran.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+from securelink.errors import StoreError, StoreTooNew
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+APPLICATION_ID = 0x534C4E4B  # "SLNK"
+
+_VERSION_1 = """
+CREATE TABLE peers (
+    key          BLOB PRIMARY KEY CHECK (length(key) = 32),
+    name         TEXT NOT NULL UNIQUE,
+    calls_itself TEXT NOT NULL,
+    pending      INTEGER NOT NULL,
+    paired_at    INTEGER NOT NULL,
+    last_seen    INTEGER,
+    invite       BLOB
+);
+
+-- Peers that stand in the configuration have no row in peers, but endpoints here.
+CREATE TABLE endpoints (
+    peer      BLOB NOT NULL,
+    source    TEXT NOT NULL CHECK (source IN ('person', 'invite', 'announced')),
+    position  INTEGER NOT NULL,
+    kind      TEXT NOT NULL,
+    host      TEXT NOT NULL,
+    port      INTEGER NOT NULL,
+    set_at    INTEGER NOT NULL,
+    last_used INTEGER,
+    PRIMARY KEY (peer, source, position)
+);
+
+CREATE TABLE invites (
+    token_hash BLOB PRIMARY KEY CHECK (length(token_hash) = 32),
+    name       TEXT,
+    uses       INTEGER NOT NULL,
+    uses_left  INTEGER NOT NULL CHECK (uses_left BETWEEN 0 AND uses),
+    created_at INTEGER NOT NULL,
+    expires_at INTEGER NOT NULL,
+    revoked    INTEGER NOT NULL DEFAULT 0
+);
+
+CREATE TABLE inbox (
+    seq         INTEGER PRIMARY KEY AUTOINCREMENT,
+    id          BLOB NOT NULL CHECK (length(id) = 16),
+    peer        BLOB NOT NULL,
+    peer_name   TEXT NOT NULL,
+    sent_at     INTEGER NOT NULL,
+    received_at INTEGER NOT NULL,
+    read        INTEGER NOT NULL DEFAULT 0,
+    text        TEXT NOT NULL -- last, as a long one stands on further pages, read only for it
+);
+CREATE INDEX inbox_by_id ON inbox (id);
+
+-- Outlives the inbox's rows: a message that was deleted must not come back.
+CREATE TABLE seen (
+    peer    BLOB NOT NULL,
+    id      BLOB NOT NULL,
+    seen_at INTEGER NOT NULL,
+    PRIMARY KEY (peer, id)
+) WITHOUT ROWID;
+CREATE INDEX seen_by_time ON seen (seen_at);
+
+CREATE TABLE cursors (
+    command TEXT PRIMARY KEY,
+    seq     INTEGER NOT NULL
+);
+
+CREATE TABLE outbox (
+    seq       INTEGER PRIMARY KEY AUTOINCREMENT,
+    peer      BLOB NOT NULL CHECK (length(peer) = 32),
+    id        BLOB NOT NULL CHECK (length(id) = 16),
+    digest    BLOB NOT NULL,
+    sent_at   INTEGER NOT NULL,
+    state     TEXT NOT NULL
+              CHECK (state IN ('waiting', 'handed', 'delivered', 'refused', 'withdrawn')),
+    owner     TEXT,
+    deadline  INTEGER,
+    reason    TEXT,
+    handed_at INTEGER,
+    ended_at  INTEGER,
+    text      TEXT NOT NULL,
+    UNIQUE (peer, id)
+);
+CREATE INDEX outbox_live ON outbox (peer, seq) WHERE state IN ('waiting', 'handed');
+CREATE INDEX outbox_ended ON outbox (ended_at) WHERE ended_at IS NOT NULL;
+
+CREATE TABLE serving (
+    one        INTEGER PRIMARY KEY CHECK (one = 1),
+    pid        INTEGER NOT NULL,
+    port       INTEGER NOT NULL,
+    endpoints  TEXT NOT NULL,
+    started_at INTEGER NOT NULL
+);
+"""
+
+MIGRATIONS: tuple[str, ...] = (_VERSION_1,)
+"""SQL scripts; the one at index n leads from version n to n + 1."""
+
+
+def check_before_opening(path: Path, newest: int) -> None:
+    """Look at the file without changing a byte of it or beside it.
+
+    Raises:
+        StoreTooNew: if its version is over *newest*.
+        StoreError: if it is some other program's database.
+        sqlite3.Error: if it is no database at all.
+    """
+    if path.stat().st_size == 0:
+        return
+    # Opening a file in WAL mode makes two more files, read-only or not, unless it is declared
+    # immutable. Then SQLite ignores the WAL, which is right only while there is none.
+    mode = "mode=ro" if path.with_name(path.name + "-wal").exists() else "mode=ro&immutable=1"
+    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True)) as connection:
+        _check_version(connection, path, newest)
+
+
+def migrate(connection: sqlite3.Connection, path: Path, migrations: Sequence[str]) -> None:
+    """Bring the store at *path*, open as *connection* in WAL mode, to the newest version.
+
+    All of it is one transaction, after a copy of what was there. An up-to-date store costs no
+    lock, so it can be opened while another process writes.
+
+    Raises:
+        StoreTooNew, StoreError: as `check_before_opening`.
+        sqlite3.Error, OSError: if the disk fails or the lock can't be had; nothing has changed.
+    """
+    newest = len(migrations)
+    if _check_version(connection, path, newest) == newest:
+        return
+    connection.execute("BEGIN EXCLUSIVE")
+    try:
+        # Another process may have been faster: ask again now that nobody else can write.
+        version = _check_version(connection, path, newest)
+        if 0 < version < newest:
+            _back_up(path, version)
+        for script in migrations[version:]:
+            for statement in _statements(script):
+                connection.execute(statement)
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {newest}")
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _check_version(connection: sqlite3.Connection, path: Path, newest: int) -> int:
+    # One statement, so one state of the file, also while another process makes the tables.
+    application, version, tables = connection.execute(
+        "SELECT (SELECT application_id FROM pragma_application_id),"
+        " (SELECT user_version FROM pragma_user_version),"
+        " (SELECT count(*) FROM sqlite_master)"
+    ).fetchone()
+    if application != APPLICATION_ID:
+        if application or version or tables:
+            raise StoreError(
+                f"{path} is another program's database", hint="move it away, then repeat"
+            )
+        return 0
+    if version > newest:
+        raise StoreTooNew(
+            f"the store {path} was written by a newer version of securelink",
+            hint="update securelink on this machine",
+        )
+    assert isinstance(version, int)
+    return version
+
+
+def _back_up(path: Path, version: int) -> None:
+    """Copy the store to `NAME.vN.bak` beside it; needs the write lock held by the caller."""
+    target = path.with_name(f"{path.name}.v{version}.bak")
+    unfinished = target.with_name(target.name + ".tmp")
+    unfinished.unlink(missing_ok=True)
+    descriptor = os.open(unfinished, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        # SQLite refuses to copy from a connection that is in a write transaction: so a second.
+        with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(unfinished)) as copy:
+            source.backup(copy)
+        os.fsync(descriptor)
+        unfinished.replace(target)
+    finally:
+        os.close(descriptor)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Put the names in *folder* on the disk."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _statements(script: str) -> Iterator[str]:
+    """Split a script into statements: `executescript` would commit before the first."""
+    statement = ""
+    for line in script.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""
+    assert not statement.strip(), "a migration ends with a semicolon"
