@@ -10,7 +10,7 @@ import struct
 from dataclasses import dataclass
 
 from securelink import messages
-from securelink.errors import HandshakeError
+from securelink.errors import HandshakeError, LocalProtocolError
 
 SERVER_HELLO_SIZE = 64
 CLIENT_HELLO_SIZE = 256
@@ -40,8 +40,12 @@ class ServerHello:
     max_message: int
 
     def encode(self) -> bytes:
-        """64 bytes."""
-        return _SERVER.pack(self.features, self.max_message).ljust(SERVER_HELLO_SIZE, b"\0")
+        """64 bytes; LocalProtocolError if a field has no place in them."""
+        try:
+            head = _SERVER.pack(self.features, self.max_message)
+        except struct.error:
+            raise LocalProtocolError("this hello cannot be encoded") from None
+        return head.ljust(SERVER_HELLO_SIZE, b"\0")
 
     @classmethod
     def decode(cls, payload: bytes) -> ServerHello:
@@ -72,14 +76,20 @@ class ClientHello:
     takes_files: bool = False
 
     def encode(self) -> bytes:
-        """256 bytes."""
+        """256 bytes; LocalProtocolError if a field has no place in them."""
+        if self.token is not None and len(self.token) != TOKEN_SIZE:
+            raise LocalProtocolError("a token has 16 bytes")
         flags = (
             (_TOKEN if self.token else 0)
             | (_STANDING if self.standing else 0)
             | (_TAKES_FILES if self.takes_files else 0)
         )
-        head = _CLIENT.pack(self.features, self.max_message, flags) + (self.token or b"")
-        return (head + messages.encode_name(self.name)).ljust(CLIENT_HELLO_SIZE, b"\0")
+        try:
+            head = _CLIENT.pack(self.features, self.max_message, flags)
+            name = messages.encode_name(self.name)
+        except (ValueError, struct.error):
+            raise LocalProtocolError("this hello cannot be encoded") from None
+        return (head + (self.token or b"") + name).ljust(CLIENT_HELLO_SIZE, b"\0")
 
     @classmethod
     def decode(cls, payload: bytes) -> ClientHello:
@@ -94,8 +104,8 @@ class ClientHello:
             at += TOKEN_SIZE
         try:
             name, used = messages.decode_name(payload[at:])
-        except ValueError as error:
-            raise HandshakeError("the client's name is not of its form") from error
+        except ValueError:
+            raise HandshakeError("the client's name is not of its form") from None
         if any(payload[at + used :]) or flags & ~(_TOKEN | _STANDING | _TAKES_FILES):
             raise HandshakeError("the payload of handshake message 3 is not of its form")
         return cls(

@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 from securelink import endpoints
 from securelink.endpoints import Endpoint
-from securelink.errors import MalformedRecord
+from securelink.errors import LocalProtocolError, MalformedRecord
 
 ID_SIZE = 16
 TEXT_HEADER_SIZE = ID_SIZE + 8
@@ -39,6 +39,9 @@ class ItemType(enum.IntEnum):
 
 URGENT = frozenset({ItemType.RECEIPT, ItemType.REFUSED, ItemType.PING})
 """These overtake others, and may stand between the pieces of a split message."""
+
+SPLITTABLE = frozenset({ItemType.TEXT, ItemType.ANNOUNCE})
+"""These may be longer than an item, and then come in pieces; none of them is urgent."""
 
 
 class RefusalCode(enum.IntEnum):
@@ -145,8 +148,15 @@ def _decode_ready(body: bytes) -> Ready:
     return Ready(name, *_READY_WAITING.unpack(body[used:]))
 
 
+def _checked(message_id: bytes) -> bytes:
+    # struct would cut a longer ID, and fill up a shorter one, without a word.
+    if len(message_id) != ID_SIZE:
+        raise ValueError("an ID has 16 bytes")
+    return message_id
+
+
 def _encode_text(text: Text) -> bytes:
-    return _TEXT.pack(text.id, text.sent_at) + text.text.encode()
+    return _TEXT.pack(_checked(text.id), text.sent_at) + text.text.encode()
 
 
 def _decode_text(body: bytes) -> Text:
@@ -155,13 +165,11 @@ def _decode_text(body: bytes) -> Text:
 
 
 def _decode_receipt(body: bytes) -> Receipt:
-    if len(body) != ID_SIZE:
-        raise ValueError("a receipt is an ID")
-    return Receipt(body)
+    return Receipt(_checked(body))
 
 
 def _encode_refused(refused: Refused) -> bytes:
-    return _REFUSED.pack(refused.id, refused.permanent, refused.code)
+    return _REFUSED.pack(_checked(refused.id), refused.permanent, refused.code)
 
 
 def _decode_refused(body: bytes) -> Refused:
@@ -191,7 +199,7 @@ _ENCODERS: dict[type, tuple[ItemType, Callable[..., bytes]]] = {
     Ready: (ItemType.READY, _encode_ready),
     Deny: (ItemType.DENY, lambda _: b""),
     Text: (ItemType.TEXT, _encode_text),
-    Receipt: (ItemType.RECEIPT, lambda receipt: receipt.id),
+    Receipt: (ItemType.RECEIPT, lambda receipt: _checked(receipt.id)),
     Refused: (ItemType.REFUSED, _encode_refused),
     Ping: (ItemType.PING, lambda _: b""),
     Close: (ItemType.CLOSE, lambda close: _CLOSE.pack(close.count)),
@@ -211,9 +219,17 @@ _DECODERS: dict[int, Callable[[bytes], Message]] = {
 
 
 def encode(message: Message) -> tuple[ItemType, bytes]:
-    """A message as the type and the body of an item (of several, when it is long)."""
+    """A message as the type and the body of an item (of several, when it is long).
+
+    Raises:
+        LocalProtocolError: a field of the message has no place in its encoding.
+    """
     kind, encoder = _ENCODERS[type(message)]
-    return kind, encoder(message)
+    try:
+        return kind, encoder(message)
+    except (ValueError, struct.error):
+        # UnicodeEncodeError, a ValueError, quotes the text; none of that may reach a log.
+        raise LocalProtocolError(f"this {kind.name} cannot be encoded") from None
 
 
 def decode(kind: int, body: bytes) -> Message:
@@ -227,6 +243,6 @@ def decode(kind: int, body: bytes) -> Message:
         raise MalformedRecord(f"an item has the unknown type {kind}")
     try:
         return decoder(body)
-    except (ValueError, struct.error) as error:
+    except (ValueError, struct.error):
         # UnicodeDecodeError, a ValueError, quotes the bytes; none of that may reach a log.
-        raise MalformedRecord(f"an item of type {kind} is not of its form") from error
+        raise MalformedRecord(f"an item of type {kind} is not of its form") from None

@@ -140,14 +140,16 @@ class Assembler:
     """Puts split messages together again.
 
     Args:
-        limit: the largest message body, in bytes.
-        between: the types of items that may stand between the pieces of a split message.
+        limit: the largest body of a split message, in bytes.
+        splittable: the types of messages that may come in pieces.
+        between: the types of items that may stand between the pieces of one.
     """
 
-    __slots__ = ("_between", "_kind", "_limit", "_pieces")
+    __slots__ = ("_between", "_kind", "_limit", "_pieces", "_splittable")
 
-    def __init__(self, *, limit: int, between: Container[int]) -> None:
+    def __init__(self, *, limit: int, splittable: Container[int], between: Container[int]) -> None:
         self._limit = limit
+        self._splittable = splittable
         self._between = between
         self._kind = 0
         self._pieces = bytearray()
@@ -163,7 +165,8 @@ class Assembler:
         The body is a view into the record, or bytes of its own if it came in pieces.
 
         Raises:
-            MalformedRecord: pieces of two messages are mixed, one is empty, or they are too long.
+            MalformedRecord: pieces of two messages are mixed, one is empty, they are too long, or
+                the message's type does not come in pieces.
         """
         if not self._kind and not item.more:
             return item.type, item.body
@@ -171,6 +174,8 @@ class Assembler:
             if item.more or item.type not in self._between:
                 raise MalformedRecord("another message begins before a split one has ended")
             return item.type, item.body
+        if item.type not in self._splittable:
+            raise MalformedRecord(f"an item of type {item.type} does not come in pieces")
         if not item.body:
             raise MalformedRecord("a piece of a split message is empty")
         if len(self._pieces) + len(item.body) > self._limit:

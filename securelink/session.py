@@ -134,7 +134,9 @@ class Session:
         self._ciphers: _Ciphers | None = None
         self._packer = records.Packer()
         self._assembler = records.Assembler(
-            limit=messages.TEXT_HEADER_SIZE + limits.max_message, between=messages.URGENT
+            limit=messages.TEXT_HEADER_SIZE + limits.max_message,
+            splittable=messages.SPLITTABLE,
+            between=messages.URGENT,
         )
         self._out: list[bytes | bytearray] = []
         self._outgoing = Window()
@@ -249,6 +251,10 @@ class Session:
     def fits(self, size: int) -> bool:
         """Whether a text of `size` bytes of UTF-8 may be sent now."""
         return self.state is State.OPEN and self._outgoing.fits(size)
+
+    def room(self) -> Window:
+        """A copy of the window of what was sent without a receipt, to try in it what fits."""
+        return self._outgoing.copy()
 
     def send(self, message: Text | Receipt | Refused | Announce) -> None:
         """Queue a message; `data_to_send` seals it with all else that waits.
