@@ -85,8 +85,8 @@ class Home:
             try:
                 folder.parent.mkdir(parents=True, exist_ok=True)
                 folder.mkdir(mode=0o700, exist_ok=True)
-            except FileExistsError:
-                raise ConfigError(f"{folder} is not a folder", hint=_SET_IT) from None
+            except FileExistsError as error:
+                raise ConfigError(f"{error.filename} is not a folder", hint=_SET_IT) from None
             except OSError as error:
                 reason = os.strerror(error.errno or 0).lower()
                 raise ConfigError(
