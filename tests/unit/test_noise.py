@@ -583,6 +583,25 @@ def test_buffers_may_be_parts_of_larger_ones():
     assert text == b"\0\0\0text\0\0\0"
 
 
+def test_an_interrupted_sealing_uses_up_its_nonce():
+    class Interrupted:
+        def __init__(self, key: bytes) -> None:
+            pass
+
+        def encrypt(self, *_: object) -> bytes:
+            raise KeyboardInterrupt
+
+        encrypt_into = encrypt
+
+    state = CipherState(cipher=Interrupted)
+    state.initialize_key(bytes(32))
+    with pytest.raises(KeyboardInterrupt):
+        state.encrypt_with_ad(b"", b"")
+    with pytest.raises(KeyboardInterrupt):
+        state.encrypt_into(b"", bytearray(16))
+    assert state.n == 2
+
+
 def test_no_key_and_nonce_seal_twice_and_no_cipher_is_built_twice():
     built: list[bytes] = []
     used: list[tuple[bytes, bytes]] = []
