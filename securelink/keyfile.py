@@ -46,7 +46,7 @@ _START_OVER = "restore it from a backup, or delete it for a new identity and pai
 def load_or_create(path: Path) -> Identity:
     """Return the identity in the key file at *path*, which is made if it is missing.
 
-    A folder that is made for it, or is empty, becomes 0700.
+    A folder that is made for it is 0700; an empty one is closed to others.
 
     Raises:
         UnsafeKeyFile: if other users have access to the file.
@@ -76,7 +76,7 @@ def load(path: Path) -> Identity | None:
         return None
     except OSError as error:
         raise _failed("read", path, error) from error
-    with os.fdopen(fd, "rb") as file:
+    try:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
             raise IdentityError(
@@ -87,7 +87,11 @@ def load(path: Path) -> Identity | None:
                 f"the key file {path} is open to other users of this machine",
                 hint=f"chmod 600 {shlex.quote(str(path))}",
             )
-        text = file.read(_MAX_SIZE + 1)
+        text = os.read(fd, _MAX_SIZE + 1)
+    except OSError as error:
+        raise _failed("read", path, error) from error
+    finally:
+        os.close(fd)
     return Identity.from_private_bytes(_decode(text, path))
 
 
@@ -135,16 +139,15 @@ def _create(path: Path) -> None:
 def _make_private_folder(folder: Path) -> None:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     # A folder that a person prepared is as good as ours while it is empty; one with other things
-    # in it may be shared on purpose.
-    if folder.stat().st_uid == os.geteuid() and not any(folder.iterdir()):
-        folder.chmod(0o700)
+    # in it may be shared on purpose. Rights are only taken: a read-only folder stays one.
+    status = folder.stat()
+    if status.st_uid == os.geteuid() and not any(folder.iterdir()):
+        folder.chmod(status.st_mode & 0o700)
 
 
 def _write_durably(path: Path, content: bytes) -> None:
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     with os.fdopen(fd, "wb") as file:
-        # Whatever the umask is: it may have taken our own right to read, too.
-        os.fchmod(fd, 0o600)
         file.write(content)
         file.flush()
         os.fsync(fd)
