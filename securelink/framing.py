@@ -60,10 +60,13 @@ class FrameReader:
 
         Raises:
             FrameTooLong: the announced length is over every allowed one.
-            MalformedRecord: it is a smaller one that is not allowed.
+            MalformedRecord: it is a smaller one that is not allowed; or none is, and even the
+                first byte of one is here.
         """
         start = self._start + LENGTH_SIZE
         if self._end < start:
+            if not lengths and self._end > self._start:
+                raise MalformedRecord("no frame may begin here")
             return None
         length = int.from_bytes(self._view[self._start : start], "big")
         if length not in lengths:
@@ -74,11 +77,6 @@ class FrameReader:
             return None
         self._start = start + length
         return self._view[start : self._start]
-
-    @property
-    def unread(self) -> int:
-        """How many bytes are here that no frame was made of yet."""
-        return self._end - self._start
 
     def keep_rest(self) -> None:
         """Put aside what is left over, so that others can use the scratch buffer."""

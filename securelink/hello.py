@@ -6,6 +6,7 @@ like any later connection.
 
 from __future__ import annotations
 
+import hashlib
 import struct
 from dataclasses import dataclass
 
@@ -74,6 +75,11 @@ class ClientHello:
     token: bytes | None = None
     standing: bool = False
     takes_files: bool = False
+
+    @property
+    def token_hash(self) -> bytes | None:
+        """SHA-256 of the token, which is all that a server looks at; None without one."""
+        return None if self.token is None else hashlib.sha256(self.token).digest()
 
     def encode(self) -> bytes:
         """256 bytes; LocalProtocolError if a field has no place in them."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from securelink.messages import Announce, Receipt, Refused, Text
+    from securelink.window import Window
 
 WRITE_BUFFER = 256 * 1024
 """Bytes that may stand in our own buffer before sealing pauses."""
@@ -47,21 +48,39 @@ class Link(asyncio.BufferedProtocol):
         self._flush_soon: asyncio.Handle | None = None
         self._happenings: list[Happening] = []
         self._arrived = asyncio.Event()
+        self._nudged = False
         self._lost = asyncio.Event()
 
     # ---- for the owner
 
     async def receive(self) -> list[Happening]:
-        """All that has happened since the last call, at least one thing; `Ended` is the last."""
-        while not self._happenings:
+        """All that has happened since the last call; `Ended` is the last thing ever.
+
+        Waits until there is something; nothing at all is returned only after a `nudge`.
+        """
+        while not self._happenings and not self._nudged:
             self._arrived.clear()
             await self._arrived.wait()
+        self._nudged = False
+        return self.rest()
+
+    def rest(self) -> list[Happening]:
+        """All that has happened since the last call, without waiting."""
         happenings, self._happenings = self._happenings, []
         return happenings
+
+    def nudge(self) -> None:
+        """Have `receive` return soon, whatever has happened."""
+        self._nudged = True
+        self._arrived.set()
 
     def fits(self, size: int) -> bool:
         """Whether a text of `size` bytes may be sent now."""
         return self.session.fits(size)
+
+    def room(self) -> Window:
+        """A copy of the window of what was sent without a receipt, to try in it what fits."""
+        return self.session.room()
 
     def send(self, message: Text | Receipt | Refused | Announce) -> None:
         """Queue a message.

@@ -87,6 +87,7 @@ class Packer:
 
     def put(self, kind: int, body: bytes, *, urgent: bool = False) -> None:
         """Queue one message; an urgent one must fit into one item (65,516 bytes)."""
+        assert not urgent or len(body) <= LARGEST_ITEM
         (self._urgent if urgent else self._waiting).append((kind, body))
 
     def drop_unstarted(self) -> None:

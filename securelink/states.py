@@ -33,6 +33,9 @@ class State(enum.Enum):
     CLOSED = "the link ended in order"
     FAILED = "the link ended out of order"
 
+    # Members are singletons, and enum's own hash is a call in Python at every look-up.
+    __hash__ = object.__hash__
+
 
 class Input(enum.Enum):
     """What moves a session from one state to another."""

@@ -29,6 +29,13 @@ class Window:
     def __len__(self) -> int:
         return len(self._sizes)
 
+    def copy(self) -> Window:
+        """Another window with the same messages under way."""
+        other = Window()
+        other._sizes = dict(self._sizes)
+        other._total = self._total
+        return other
+
     def fits(self, size: int) -> bool:
         """Whether a message of `size` bytes may go now."""
         if not self._sizes:

@@ -1,0 +1,126 @@
+"""The records of one link once its handshake is over: packed and sealed, opened and assembled.
+
+Record n of a direction has the nonce n. Before the records 1,024, 2,048 and so on the key of that
+direction is replaced (Noise revision 34, section 11.3: REKEY); the nonce goes on.
+"""
+
+from __future__ import annotations
+
+from securelink import framing, messages, records
+from securelink.noise import CipherState
+
+REKEY_AFTER = 1024
+"""Records in one direction under one key."""
+
+
+class Scratch:
+    """Buffers that all sessions of one event loop share: none keeps anything in them."""
+
+    __slots__ = ("opened", "read", "sealed")
+
+    def __init__(self) -> None:
+        self.read = bytearray(framing.SCRATCH_SIZE)
+        self.sealed = bytearray(records.LARGEST)
+        self.opened = bytearray(records.LARGEST)
+
+
+class Channel:
+    """Both directions of one link.
+
+    Args:
+        sending: the cipher of our direction, which this class alone may use from now on.
+        receiving: that of theirs, likewise.
+        max_message: the longest text to take, in bytes of UTF-8.
+        scratch: where plaintext stands while it is sealed or opened.
+    """
+
+    __slots__ = ("_assembler", "_packer", "_receiving", "_scratch", "_sending")
+
+    def __init__(
+        self,
+        sending: CipherState,
+        receiving: CipherState,
+        *,
+        max_message: int,
+        scratch: Scratch,
+    ) -> None:
+        self._sending = sending
+        self._receiving = receiving
+        self._scratch = scratch
+        self._packer = records.Packer()
+        self._assembler = records.Assembler(
+            limit=messages.TEXT_HEADER_SIZE + max_message,
+            splittable=messages.SPLITTABLE,
+            between=messages.URGENT,
+        )
+
+    @property
+    def sent(self) -> int:
+        """How many records were sealed."""
+        return self._sending.n
+
+    @property
+    def received(self) -> int:
+        """How many records were opened."""
+        return self._receiving.n
+
+    @property
+    def waiting(self) -> bool:
+        """Whether anything waits to be sealed."""
+        return bool(self._packer)
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether a message of theirs has begun and not ended."""
+        return self._assembler.unfinished
+
+    def put(self, kind: messages.ItemType, body: bytes) -> None:
+        """Let an encoded message wait for its turn."""
+        self._packer.put(kind, body, urgent=kind in messages.URGENT)
+
+    def drop_unstarted(self) -> None:
+        """Forget what waits, save what is urgent and the rest of a message that has begun."""
+        self._packer.drop_unstarted()
+
+    def seal(self, out: bytearray) -> None:
+        """Append one frame with as much of what waits as it holds; something must wait."""
+        self._seal_from(self._packer, out)
+
+    def seal_alone(self, kind: messages.ItemType, body: bytes, out: bytearray) -> None:
+        """Append one frame with this message and nothing else, ahead of what waits."""
+        packer = records.Packer()
+        packer.put(kind, body)
+        self._seal_from(packer, out)
+
+    def open(self, body: memoryview) -> list[tuple[int, memoryview | bytes]]:
+        """Decrypt a frame's body; return the messages that it completes, as type and body.
+
+        The bodies are good until the next call.
+
+        Raises:
+            DecryptError: the tag does not verify.
+            MalformedRecord: what is in it does not follow the format.
+        """
+        receiving = self._receiving
+        if receiving.n and receiving.n % REKEY_AFTER == 0:
+            receiving.rekey()
+        # Decryption leaves unauthenticated plaintext behind when it fails: this buffer is seen
+        # by nobody unless it has succeeded.
+        plain = memoryview(self._scratch.opened)[: len(body) - records.TAG_SIZE]
+        receiving.decrypt_into(body, plain)
+        feed = self._assembler.feed
+        return [whole for item in records.unpack(plain) if (whole := feed(item)) is not None]
+
+    def _seal_from(self, packer: records.Packer, out: bytearray) -> None:
+        # Nothing may come between sealing and the frame's place in the queue: a record that is
+        # missing ends the link.
+        plain = memoryview(self._scratch.sealed)
+        size = packer.fill(plain)
+        sending = self._sending
+        if sending.n and sending.n % REKEY_AFTER == 0:
+            sending.rekey()
+        length = size + records.TAG_SIZE
+        out += length.to_bytes(framing.LENGTH_SIZE, "big")
+        start = len(out)
+        out += bytes(length)
+        sending.encrypt_into(plain[:size], memoryview(out)[start:])
