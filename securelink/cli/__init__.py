@@ -21,13 +21,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: without the program's name; by default the process's own.
     """
     try:
-        return _reported(list(sys.argv[1:] if arguments is None else arguments))
-    except BrokenPipeError:
-        # As in `securelink inbox | head`. What is still in a buffer goes nowhere, quietly.
+        status = _reported(list(sys.argv[1:] if arguments is None else arguments))
+    except BrokenPipeError:  # as in `securelink inbox | head`: the reader has had enough
+        status = _READER_GONE
+    _forget_unwritable_output()
+    return status
+
+
+def _forget_unwritable_output() -> None:
+    """Keep the interpreter from complaining, at its end, of what could not be written."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, 1)
         os.close(nowhere)
-        return _READER_GONE
 
 
 def _reported(words: list[str]) -> int:
@@ -43,7 +52,7 @@ def _reported(words: list[str]) -> int:
     from securelink.cli.output import Output
 
     # A command that can't even be parsed must still fail in the form that the script expects.
-    options = words[: words.index("--")] if "--" in words else words
+    options = frozenset(words[: words.index("--")] if "--" in words else words)
     before = signal.getsignal(signal.SIGTERM)
     if before == signal.SIG_DFL:
         signal.signal(signal.SIGTERM, raise_sigterm)

@@ -42,6 +42,8 @@ _UNSAFE = (
 _UNSAFE_IN_TEXT = re.compile(f"[{_UNSAFE}]")
 _UNSAFE_IN_LINE = re.compile(rf"[{_UNSAFE}\t\n]")
 
+_ODD_CHARACTERS = "backslashreplace"
+
 _NARROWEST_CELL = 8
 
 
@@ -132,15 +134,20 @@ class Output:
     def failure(self, error: SecurelinkError, *, label: str = "error") -> None:
         """Report that the command failed with *error*."""
         if self.json:
-            self.result(
-                Failure(
-                    code=code_of(error),
-                    error=_encodable(error.message),
-                    hint=None if error.hint is None else _encodable(error.hint),
-                    exit=int(error.exit_code),
-                )
+            told = Failure(
+                code=code_of(error),
+                error=_encodable(error.message),
+                hint=None if error.hint is None else _encodable(error.hint),
+                exit=int(error.exit_code),
             )
-            return
+            try:
+                self.result(told)
+            except BrokenPipeError:
+                raise
+            except OSError:
+                pass  # standard output itself is what failed: say so to a person
+            else:
+                return
         self._prose("securelink: ", Styled(f"{label}:", Style.RED), f" {error.message}")
         if error.hint is not None:
             self._prose(Styled("hint:", Style.BOLD), f" {error.hint}")
@@ -218,9 +225,9 @@ class _Stream:
     def __init__(self, stream: TextIO | None, environ: Mapping[str, str]) -> None:
         # Python has no stream at all where a process was started with the descriptor closed.
         self._stream: TextIO = stream if stream is not None else _Nowhere()
-        if isinstance(self._stream, io.TextIOWrapper):
+        if isinstance(self._stream, io.TextIOWrapper) and self._stream.errors != _ODD_CHARACTERS:
             # A character that the terminal's encoding lacks must not cost the line.
-            self._stream.reconfigure(errors="backslashreplace")
+            self._stream.reconfigure(errors=_ODD_CHARACTERS)
         self.is_terminal = self._stream.isatty()
         self._coloured = (
             self.is_terminal and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
