@@ -211,9 +211,10 @@ def sync_folder(folder: Path) -> None:
 def _statements(script: str) -> Iterator[str]:
     """Split a script into statements: `executescript` would commit before the first."""
     statement = ""
-    for line in script.splitlines(keepends=True):
-        statement += line
-        if sqlite3.complete_statement(statement):
+    *pieces, rest = script.split(";")
+    for piece in pieces:
+        statement += piece + ";"
+        if sqlite3.complete_statement(statement):  # else it stood in a comment, text or trigger
             yield statement
             statement = ""
-    assert not statement.strip(), "a migration ends with a semicolon"
+    assert not (statement + rest).strip(), "a migration ends with a semicolon"

@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+import sqlite3
+from typing import TYPE_CHECKING
+
+import pytest
+
+from securelink.store import inbox, peers
+from securelink.store.inbox import InboxMessage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+BOB = b"b" * 32
+EVE = b"e" * 32
+
+
+def number(value: int) -> bytes:
+    return value.to_bytes(16, "big")
+
+
+def receive(
+    conn: sqlite3.Connection,
+    value: int,
+    *,
+    peer: bytes = BOB,
+    peer_name: str = "bob",
+    text: str = "hello",
+    sent_at: int = 5,
+    received_at: int = 1000,
+) -> int | None:
+    return inbox.receive(
+        conn,
+        peer=peer,
+        peer_name=peer_name,
+        message_id=number(value),
+        sent_at=sent_at,
+        text=text,
+        received_at=received_at,
+    )
+
+
+def ids(messages: list[InboxMessage]) -> list[int]:
+    return [int.from_bytes(message.id, "big") for message in messages]
+
+
+@pytest.fixture
+def five(conn: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+    for value in range(1, 6):
+        receive(conn, value, peer=EVE if value == 3 else BOB, received_at=1000 * value)
+    return conn
+
+
+def test_message_comes_back_as_it_came(conn: sqlite3.Connection) -> None:
+    text = "tab\t nul\0 newline\r\n \u202e 🎈 e\u0301"
+    seq = receive(conn, 1, text=text, sent_at=5, received_at=7)
+    assert inbox.get(conn, number(1)) == InboxMessage(
+        seq=1,
+        id=number(1),
+        peer=BOB,
+        peer_name="bob",
+        sent_at=5,
+        received_at=7,
+        text=text,
+        read=False,
+    )
+    assert seq == 1
+
+
+def test_taken_in_once(conn: sqlite3.Connection) -> None:
+    assert receive(conn, 1) == 1
+    assert receive(conn, 1, text="another") is None
+    assert receive(conn, 2) == 2
+    assert [message.text for message in inbox.after(conn, 0)] == ["hello", "hello"]
+
+
+def test_ids_of_different_peers_do_not_meet(conn: sqlite3.Connection) -> None:
+    receive(conn, 1, text="bob's")
+    assert receive(conn, 1, peer=EVE, text="eve's") == 2
+    first = inbox.get(conn, number(1))
+    assert first is not None
+    assert first.text == "bob's"
+    assert inbox.delete(conn, [number(1)]) == 2
+
+
+def test_time_that_only_an_unsigned_integer_holds(conn: sqlite3.Connection) -> None:
+    receive(conn, 1, sent_at=(1 << 64) - 1)
+    (message,) = inbox.after(conn, 0)
+    assert message.sent_at == (1 << 63) - 1
+
+
+def test_after(five: sqlite3.Connection) -> None:
+    assert ids(inbox.after(five, 0)) == [1, 2, 3, 4, 5]
+    assert ids(inbox.after(five, 3)) == [4, 5]
+    assert ids(inbox.after(five, 1, limit=2)) == [2, 3]
+    assert inbox.after(five, 5) == []
+
+
+def test_search(five: sqlite3.Connection) -> None:
+    assert ids(inbox.search(five)) == [1, 2, 3, 4, 5]
+    assert ids(inbox.search(five, limit=2)) == [4, 5]
+    assert ids(inbox.search(five, peer=EVE)) == [3]
+    assert ids(inbox.search(five, since=4000)) == [4, 5]
+    assert ids(inbox.search(five, peer=BOB, since=2000, limit=1)) == [5]
+
+
+def test_search_is_limited_to_20_unless_told(conn: sqlite3.Connection) -> None:
+    for value in range(30):
+        receive(conn, value)
+    assert ids(inbox.search(conn)) == list(range(10, 30))
+    assert ids(inbox.search(conn, limit=0)) == list(range(30))
+
+
+def test_unread(five: sqlite3.Connection) -> None:
+    inbox.mark_read(five, [1, 2, 5, 99])
+    assert ids(inbox.search(five, unread=True)) == [3, 4]
+    assert [message.read for message in inbox.after(five, 0)] == [True, True, False, False, True]
+    assert ids(inbox.search(five, unread=True, peer=BOB)) == [4]
+
+
+def test_get_of_nothing(conn: sqlite3.Connection) -> None:
+    assert inbox.get(conn, number(1)) is None
+
+
+def test_deleting_never_reopens_an_id(five: sqlite3.Connection) -> None:
+    assert inbox.delete(five, [number(1), number(2), number(9)]) == 2
+    assert inbox.delete_before(five, 4000) == 1
+    assert ids(inbox.after(five, 0)) == [4, 5]
+    assert receive(five, 1) is None
+    assert receive(five, 3, peer=EVE) is None
+    assert receive(five, 6) == 6
+
+
+def test_seq_is_never_used_again(five: sqlite3.Connection) -> None:
+    assert inbox.newest_seq(five) == 5
+    inbox.delete_before(five, 10_000)
+    assert inbox.newest_seq(five) == 5
+    assert receive(five, 6) == 6
+
+
+def test_newest_seq_of_an_empty_inbox(conn: sqlite3.Connection) -> None:
+    assert inbox.newest_seq(conn) == 0
+
+
+def test_prune_seen(five: sqlite3.Connection) -> None:
+    assert inbox.prune_seen(five, 3000) == 2
+    assert receive(five, 3, peer=EVE) is None
+    assert receive(five, 2) == 6
+
+
+def test_ids_are_kept_longer_than_any_outbox_tries() -> None:
+    assert inbox.SEEN_KEPT == 90 * 24 * 3600 * 1000
+
+
+def test_name_follows_the_peer(conn: sqlite3.Connection) -> None:
+    peers.add_pending(conn, key=BOB, name_wanted="bob", taken=(), now=1)
+    peers.confirm(conn, BOB, calls_itself="bob", now=1)
+    receive(conn, 1)
+    receive(conn, 2, peer=EVE, peer_name="eve")
+    peers.rename(conn, "bob", "robert", ())
+    assert [message.peer_name for message in inbox.after(conn, 0)] == ["robert", "eve"]
+    peers.remove(conn, "robert", 2)
+    assert [message.peer_name for message in inbox.search(conn)] == ["bob", "eve"]
+
+
+def test_cursor_is_only_raised(conn: sqlite3.Connection) -> None:
+    assert inbox.cursor(conn, "serve") is None
+    inbox.raise_cursor(conn, "serve", 0)
+    assert inbox.cursor(conn, "serve") == 0
+    inbox.raise_cursor(conn, "serve", 5)
+    inbox.raise_cursor(conn, "serve", 3)
+    assert inbox.cursor(conn, "serve") == 5
+    assert inbox.cursor(conn, "receive") is None

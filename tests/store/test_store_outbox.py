@@ -1,0 +1,351 @@
+from __future__ import annotations
+
+import sqlite3
+from typing import TYPE_CHECKING
+
+import pytest
+
+from securelink.errors import ExitCode, UsageError
+from securelink.store import outbox
+from securelink.store.database import Database
+from securelink.store.outbox import OutboxRow, State
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+BOB = b"b" * 32
+EVE = b"e" * 32
+DAY = 86_400_000
+
+
+def number(value: int) -> bytes:
+    return value.to_bytes(16, "big")
+
+
+def put(
+    conn: sqlite3.Connection,
+    value: int = 1,
+    *,
+    peer: bytes = BOB,
+    text: str = "hello",
+    owner: str | None = None,
+    deadline: int | None = None,
+) -> int:
+    return outbox.put(
+        conn,
+        message_id=number(value),
+        peer=peer,
+        text=text,
+        sent_at=10,
+        owner=owner,
+        deadline=deadline,
+    )
+
+
+def get(conn: sqlite3.Connection, seq: int) -> OutboxRow:
+    row = outbox.get(conn, seq)
+    assert row is not None
+    return row
+
+
+def delivered(conn: sqlite3.Connection, value: int = 1, *, now: int = 30) -> int | None:
+    return outbox.delivered(conn, peer=BOB, message_id=number(value), now=now)
+
+
+def refused(conn: sqlite3.Connection, value: int = 1, *, permanent: bool = True) -> int | None:
+    return outbox.refused(
+        conn, peer=BOB, message_id=number(value), permanent=permanent, reason="too long", now=30
+    )
+
+
+def test_put(conn: sqlite3.Connection) -> None:
+    seq = put(conn, owner="me", deadline=99, text="nul \0 and 🎈")
+    assert outbox.get(conn, seq) == OutboxRow(
+        seq=seq,
+        id=number(1),
+        peer=BOB,
+        text="nul \0 and 🎈",
+        sent_at=10,
+        state=State.WAITING,
+        owner="me",
+        deadline=99,
+        reason=None,
+        handed_at=None,
+    )
+    assert outbox.get(conn, seq + 1) is None
+    assert put(conn, 2) > seq
+
+
+def test_put_again(conn: sqlite3.Connection) -> None:
+    seq = put(conn, owner="first", deadline=99)
+    assert put(conn, owner="second") == seq
+    row = get(conn, seq)
+    assert (row.owner, row.deadline, row.state) == ("second", None, State.WAITING)
+    outbox.hand(conn, [seq], 20)
+    assert put(conn) == seq
+    row = get(conn, seq)
+    assert (row.owner, row.state, row.handed_at) == (None, State.HANDED, 20)
+
+
+def test_put_again_after_the_end(conn: sqlite3.Connection) -> None:
+    seq = put(conn, owner="me")
+    outbox.hand(conn, [seq], 20)
+    refused(conn)
+    put(conn, owner="me")
+    row = get(conn, seq)
+    assert (row.state, row.reason, row.text) == (State.WAITING, None, "hello")
+    assert outbox.withdraw(conn, seq, 30)
+    put(conn, owner="me")
+    assert get(conn, seq).state is State.WAITING
+    outbox.prune(conn, 40 * DAY)
+    assert get(conn, seq).state is State.WAITING
+    delivered(conn)
+    assert put(conn, owner="other") == seq
+    row = get(conn, seq)
+    assert (row.state, row.owner) == (State.DELIVERED, "me")
+
+
+@pytest.mark.parametrize("ended", [False, True])
+def test_an_id_stands_for_one_text(conn: sqlite3.Connection, ended: bool) -> None:
+    seq = put(conn)
+    if ended:
+        delivered(conn)
+    with pytest.raises(UsageError, match="used before") as caught:
+        put(conn, text="secret")
+    assert caught.value.exit_code is ExitCode.USAGE
+    assert "secret" not in str(caught.value)
+    assert put(conn) == seq
+    assert put(conn, peer=EVE, text="another") != seq
+
+
+def test_hand(conn: sqlite3.Connection) -> None:
+    seqs = [put(conn, value) for value in range(5)]
+    outbox.withdraw(conn, seqs[1], 15)
+    delivered(conn, 3)
+    assert outbox.hand(conn, [seqs[4], *seqs[:4], 99], 20) == [seqs[4], seqs[0], seqs[2]]
+    assert get(conn, seqs[0]).handed_at == 20
+    assert outbox.hand(conn, seqs, 50) == [seqs[0], seqs[2], seqs[4]]
+    assert get(conn, seqs[0]).handed_at == 20
+
+
+def test_hand_after_the_deadline(conn: sqlite3.Connection) -> None:
+    late, exact, early, gone = (
+        put(conn, value, deadline=deadline) for value, deadline in enumerate([19, 20, 21, 21])
+    )
+    outbox.hand(conn, [gone], 5)
+    assert outbox.hand(conn, [late, exact, early, gone], 20) == [early, gone]
+    row = get(conn, late)
+    assert (row.state, row.reason) == (State.WITHDRAWN, "not handed over in time")
+    assert get(conn, exact).state is State.WITHDRAWN
+    # What may have left already goes on whatever its deadline.
+    assert outbox.hand(conn, [early, gone], 1000) == [early, gone]
+
+
+def test_delivered(conn: sqlite3.Connection) -> None:
+    seq = put(conn)
+    put(conn, peer=EVE)
+    outbox.hand(conn, [seq], 20)
+    assert delivered(conn) == seq
+    row = get(conn, seq)
+    assert (row.state, row.text) == (State.DELIVERED, "")
+    assert delivered(conn) is None
+    assert delivered(conn, 9) is None
+    assert outbox.count_queued(conn, EVE) == 1
+
+
+def test_receipt_is_the_truth_whatever_was_given_up(conn: sqlite3.Connection) -> None:
+    seqs = [put(conn, value) for value in range(2)]
+    outbox.withdraw(conn, seqs[0], 20)
+    refused(conn, 1)
+    assert [delivered(conn, value) for value in range(2)] == seqs
+    assert {get(conn, seq).state for seq in seqs} == {State.DELIVERED}
+    assert get(conn, seqs[1]).reason is None
+
+
+def test_refused_for_good(conn: sqlite3.Connection) -> None:
+    seq = put(conn)
+    outbox.hand(conn, [seq], 20)
+    assert refused(conn) == seq
+    row = get(conn, seq)
+    assert (row.state, row.reason, row.text) == (State.REFUSED, "too long", "hello")
+    assert refused(conn) is None
+    assert outbox.queued(conn, BOB, 9) == []
+
+
+def test_refused_for_now(conn: sqlite3.Connection) -> None:
+    seq = put(conn)
+    outbox.hand(conn, [seq], 20)
+    assert refused(conn, permanent=False) == seq
+    row = get(conn, seq)
+    assert (row.state, row.reason, row.handed_at) == (State.WAITING, "too long", 20)
+    assert outbox.queued(conn, BOB, 9) == [row]
+    assert outbox.withdraw(conn, seq, 40)
+    assert refused(conn, permanent=False) is None
+
+
+def test_refusal_after_the_receipt(conn: sqlite3.Connection) -> None:
+    seq = put(conn)
+    delivered(conn)
+    assert refused(conn) is None
+    assert refused(conn, permanent=False) is None
+    assert refused(conn, 9) is None
+    assert get(conn, seq).state is State.DELIVERED
+
+
+def test_withdraw(conn: sqlite3.Connection) -> None:
+    seq = put(conn)
+    assert outbox.withdraw(conn, seq, 20) is True
+    assert outbox.withdraw(conn, seq, 20) is False
+    assert outbox.hand(conn, [seq], 30) == []
+    assert get(conn, seq).state is State.WITHDRAWN
+
+
+def test_withdraw_loses_against_handing(conn: sqlite3.Connection) -> None:
+    seq = put(conn)
+    outbox.hand(conn, [seq], 20)
+    assert outbox.withdraw(conn, seq, 20) is False
+    assert get(conn, seq).state is State.HANDED
+
+
+def test_queue(conn: sqlite3.Connection) -> None:
+    first = put(conn, 1)
+    put(conn, 2, owner="me")
+    third = put(conn, 3)
+    put(conn, 4, peer=EVE)
+    handed = put(conn, 5)
+    outbox.hand(conn, [handed], 20)
+    put(conn, 6)
+    delivered(conn, 6)
+    outbox.withdraw(conn, put(conn, 7), 20)
+    assert [row.seq for row in outbox.queued(conn, BOB, 9)] == [first, third, handed]
+    assert [row.seq for row in outbox.queued(conn, BOB, 2)] == [first, third]
+    assert outbox.count_queued(conn, BOB) == 3
+    assert outbox.count_queued(conn, b"x" * 32) == 0
+
+
+def test_release(conn: sqlite3.Connection) -> None:
+    seq = put(conn, owner="me")
+    outbox.hand(conn, [seq], 20)
+    assert outbox.queued(conn, BOB, 9) == []
+    outbox.release(conn, seq)
+    assert [row.seq for row in outbox.queued(conn, BOB, 9)] == [seq]
+
+
+def test_peers_with_queued(conn: sqlite3.Connection) -> None:
+    put(conn, 1, peer=b"z" * 32, owner="me")
+    put(conn, 2, peer=EVE)
+    put(conn, 3, peer=BOB)
+    put(conn, 4, peer=EVE)
+    assert outbox.peers_with_queued(conn) == [EVE, BOB]
+    delivered(conn, 3)
+    assert outbox.peers_with_queued(conn) == [EVE]
+
+
+def test_dead_owner(conn: sqlite3.Connection) -> None:
+    handed = put(conn, 1, owner="dead")
+    outbox.hand(conn, [handed], 20)
+    waiting = put(conn, 2, owner="dead")
+    put(conn, 3, owner="dead")
+    delivered(conn, 3)
+    alive = put(conn, 4, owner="alive")
+    queued = put(conn, 5)
+    assert outbox.owners(conn) == ["alive", "dead"]
+    assert outbox.bury_owner(conn, "dead", 30) == (1, 1)
+    assert outbox.owners(conn) == ["alive"]
+    assert [row.seq for row in outbox.queued(conn, BOB, 9)] == [handed, queued]
+    row = get(conn, waiting)
+    assert (row.state, row.reason) == (State.WITHDRAWN, "the process that sent it died")
+    assert get(conn, alive).owner == "alive"
+    assert outbox.bury_owner(conn, "dead", 30) == (0, 0)
+
+
+def test_cancel_peer(conn: sqlite3.Connection) -> None:
+    seqs = [put(conn, 1), put(conn, 2, owner="me"), put(conn, 3)]
+    outbox.hand(conn, [seqs[0]], 20)
+    delivered(conn, 3)
+    other = put(conn, 1, peer=EVE)
+    assert outbox.cancel_peer(conn, BOB, 30) == 2
+    assert [get(conn, seq).state for seq in seqs] == [
+        State.WITHDRAWN,
+        State.WITHDRAWN,
+        State.DELIVERED,
+    ]
+    assert get(conn, seqs[0]).reason == "the peer was removed"
+    assert get(conn, other).state is State.WAITING
+    assert outbox.cancel_peer(conn, BOB, 30) == 0
+
+
+def test_prune(conn: sqlite3.Connection) -> None:
+    waiting, overdue, handed, withdrawn, gone, cancelled, no = (
+        put(conn, value, deadline=50 if value == 1 else None) for value in range(7)
+    )
+    outbox.hand(conn, [handed], 20)
+    outbox.withdraw(conn, withdrawn, 30)
+    delivered(conn, 4, now=30)
+    outbox.bury_owner(conn, "nobody", 30)
+    put(conn, 5, owner="dead")
+    outbox.bury_owner(conn, "dead", 30)
+    refused(conn, 6)
+
+    def left() -> list[int]:
+        rows = conn.execute("SELECT seq FROM outbox ORDER BY seq").fetchall()
+        return [seq for (seq,) in rows]
+
+    outbox.prune(conn, 30 + DAY)
+    assert left() == [waiting, overdue, handed, withdrawn, gone, cancelled, no]
+    assert get(conn, overdue).state is State.WITHDRAWN
+    outbox.prune(conn, 31 + DAY)
+    assert left() == [waiting, overdue, handed, no]
+    outbox.prune(conn, 31 + 2 * DAY)
+    assert left() == [waiting, handed, no]
+    outbox.prune(conn, 30 + 30 * DAY)
+    assert left() == [waiting, handed, no]
+    outbox.prune(conn, 31 + 30 * DAY)
+    assert left() == [waiting, handed]
+    outbox.cancel_peer(conn, BOB, 31 + 30 * DAY)
+    outbox.prune(conn, 32 + 31 * DAY)
+    assert left() == []
+
+
+STEPS: dict[tuple[State, State], Callable[[sqlite3.Connection, int], object]] = {
+    (State.WAITING, State.HANDED): lambda conn, seq: outbox.hand(conn, [seq], 20),
+    (State.WAITING, State.DELIVERED): lambda conn, _: delivered(conn),
+    (State.WAITING, State.REFUSED): lambda conn, _: refused(conn),
+    (State.WAITING, State.WITHDRAWN): lambda conn, seq: outbox.withdraw(conn, seq, 20),
+    (State.HANDED, State.DELIVERED): lambda conn, _: delivered(conn),
+    (State.HANDED, State.REFUSED): lambda conn, _: refused(conn),
+    (State.HANDED, State.WAITING): lambda conn, _: refused(conn, permanent=False),
+    (State.HANDED, State.WITHDRAWN): lambda conn, _: outbox.cancel_peer(conn, BOB, 20),
+    (State.REFUSED, State.WAITING): lambda conn, _: put(conn),
+    (State.REFUSED, State.DELIVERED): lambda conn, _: delivered(conn),
+    (State.WITHDRAWN, State.WAITING): lambda conn, _: put(conn),
+    (State.WITHDRAWN, State.DELIVERED): lambda conn, _: delivered(conn),
+}
+
+
+def test_every_transition_in_the_table_happens(conn: sqlite3.Connection) -> None:
+    table = {(old, new) for old, news in outbox.TRANSITIONS.items() for new in news}
+    assert set(STEPS) == table
+    for (old, new), step in STEPS.items():
+        conn.execute("DELETE FROM outbox")
+        seq = put(conn)
+        if old is not State.WAITING:
+            STEPS[State.WAITING, old](conn, seq)
+        assert get(conn, seq).state is old
+        step(conn, seq)
+        assert get(conn, seq).state is new
+
+
+def test_two_processes_race_for_a_row(path: Path) -> None:
+    ours, theirs = Database.open(path), Database.open(path)
+    with ours.transaction() as conn:
+        seq = put(conn)
+    with ours.transaction() as conn:
+        assert outbox.hand(conn, [seq], 20) == [seq]
+        # Their snapshot is older, but their UPDATE waits for our commit.
+        assert get(theirs.connection, seq).state is State.WAITING
+    with theirs.transaction() as conn:
+        assert outbox.withdraw(conn, seq, 20) is False
+    ours.close()
+    theirs.close()

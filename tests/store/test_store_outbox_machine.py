@@ -1,0 +1,237 @@
+"""The outbox against a model of it, through random histories of several processes."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    invariant,
+    multiple,
+    rule,
+)
+
+from securelink.store import outbox, schema
+from securelink.store.outbox import State
+
+DAY = 86_400_000
+PEERS = (b"a" * 32, b"b" * 32)
+OWNERS = (None, "x", "y")
+LIVE = (State.WAITING, State.HANDED)
+
+
+@dataclass
+class Row:
+    peer: bytes
+    message_id: bytes
+    owner: str | None
+    deadline: int | None
+    state: State = State.WAITING
+    handed_at: int | None = None
+    ended_at: int | None = None
+
+    def end(self, state: State, now: int) -> None:
+        self.state = state
+        self.ended_at = now
+
+    @property
+    def queued(self) -> bool:
+        return self.owner is None and self.state in LIVE
+
+
+class OutboxMachine(RuleBasedStateMachine):
+    seqs = Bundle("seqs")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conn = sqlite3.connect(":memory:", isolation_level=None)
+        for script in schema.MIGRATIONS:
+            self.conn.executescript(script)
+        self.model: dict[int, Row] = {}
+        self.now = 1000
+        self.before: dict[int, State] = {}
+
+    def teardown(self) -> None:
+        self.conn.close()
+
+    @rule(
+        target=seqs,
+        peer=st.sampled_from(PEERS),
+        value=st.integers(0, 3),
+        owner=st.sampled_from(OWNERS),
+        patience=st.none() | st.integers(0, 100),
+    )
+    def put(self, peer: bytes, value: int, owner: str | None, patience: int | None) -> object:
+        message_id = bytes([value]) * 16
+        deadline = None if patience is None else self.now + patience
+        seq = outbox.put(
+            self.conn,
+            message_id=message_id,
+            peer=peer,
+            text=f"text {value}",
+            sent_at=self.now,
+            owner=owner,
+            deadline=deadline,
+        )
+        known = {(row.peer, row.message_id): seq for seq, row in self.model.items()}
+        if (peer, message_id) not in known:
+            assert seq > max(self.model, default=0)
+            self.model[seq] = Row(peer, message_id, owner, deadline)
+            return seq
+        assert seq == known[peer, message_id]
+        row = self.model[seq]
+        if row.state is not State.DELIVERED:
+            row.owner, row.deadline, row.ended_at = owner, deadline, None
+            row.state = State.HANDED if row.state is State.HANDED else State.WAITING
+        return multiple()
+
+    @rule(chosen=st.lists(seqs, unique=True, max_size=4))
+    def hand(self, chosen: list[int]) -> None:
+        expected = []
+        for seq in chosen:
+            row = self.model.get(seq)
+            if row is None or row.state not in LIVE:
+                continue
+            overdue = row.deadline is not None and row.deadline <= self.now
+            if row.state is State.WAITING and overdue:
+                row.end(State.WITHDRAWN, self.now)
+                continue
+            expected.append(seq)
+            row.state = State.HANDED
+            row.handed_at = row.handed_at or self.now
+        assert outbox.hand(self.conn, chosen, self.now) == expected
+
+    @rule(seq=seqs)
+    def deliver(self, seq: int) -> None:
+        row = self.model.get(seq)
+        if row is None:
+            return
+        result = outbox.delivered(self.conn, peer=row.peer, message_id=row.message_id, now=self.now)
+        assert result == (None if row.state is State.DELIVERED else seq)
+        if result is not None:
+            row.end(State.DELIVERED, self.now)
+
+    @rule(seq=seqs, permanent=st.booleans())
+    def refuse(self, seq: int, permanent: bool) -> None:
+        row = self.model.get(seq)
+        if row is None:
+            return
+        result = outbox.refused(
+            self.conn,
+            peer=row.peer,
+            message_id=row.message_id,
+            permanent=permanent,
+            reason="no",
+            now=self.now,
+        )
+        assert result == (seq if row.state in LIVE else None)
+        if result is None:
+            return
+        if permanent:
+            row.end(State.REFUSED, self.now)
+        else:
+            row.state = State.WAITING
+
+    @rule(seq=seqs)
+    def withdraw(self, seq: int) -> None:
+        row = self.model.get(seq)
+        possible = row is not None and row.state is State.WAITING
+        assert outbox.withdraw(self.conn, seq, self.now) is possible
+        if row is not None and possible:
+            row.end(State.WITHDRAWN, self.now)
+
+    @rule(seq=seqs)
+    def release(self, seq: int) -> None:
+        outbox.release(self.conn, seq)
+        if seq in self.model:
+            self.model[seq].owner = None
+
+    @rule(owner=st.sampled_from(OWNERS[1:]))
+    def bury(self, owner: str) -> None:
+        handed = withdrawn = 0
+        for row in self.model.values():
+            if row.owner != owner or row.state not in LIVE:
+                continue
+            row.owner = None
+            if row.state is State.HANDED:
+                handed += 1
+            else:
+                withdrawn += 1
+                row.end(State.WITHDRAWN, self.now)
+        assert outbox.bury_owner(self.conn, owner, self.now) == (handed, withdrawn)
+
+    @rule(peer=st.sampled_from(PEERS))
+    def cancel(self, peer: bytes) -> None:
+        rows = [row for row in self.model.values() if row.peer == peer and row.state in LIVE]
+        for row in rows:
+            row.end(State.WITHDRAWN, self.now)
+        assert outbox.cancel_peer(self.conn, peer, self.now) == len(rows)
+
+    @rule(step=st.sampled_from([1, 50, DAY, 31 * DAY]))
+    def time_passes(self, step: int) -> None:
+        self.now += step
+
+    @rule()
+    def prune(self) -> None:
+        outbox.prune(self.conn, self.now)
+        for seq, row in list(self.model.items()):
+            overdue = row.deadline is not None and row.deadline <= self.now
+            if row.state is State.WAITING and overdue:
+                row.end(State.WITHDRAWN, self.now)
+            kept = 30 * DAY if row.state is State.REFUSED else DAY
+            if row.ended_at is not None and row.ended_at + kept < self.now:
+                del self.model[seq]
+                self.before.pop(seq, None)
+
+    @invariant()
+    def store_equals_model(self) -> None:
+        stored = {
+            seq: outbox.get(self.conn, seq)
+            for (seq,) in self.conn.execute("SELECT seq FROM outbox")
+        }
+        assert stored.keys() == self.model.keys()
+        for seq, expected in self.model.items():
+            row = stored[seq]
+            assert row is not None
+            assert (row.peer, row.id, row.state) == (
+                expected.peer,
+                expected.message_id,
+                expected.state,
+            )
+            assert (row.owner, row.deadline, row.handed_at) == (
+                expected.owner,
+                expected.deadline,
+                expected.handed_at,
+            )
+            text = "" if expected.state is State.DELIVERED else f"text {expected.message_id[0]}"
+            assert row.text == text
+
+    @invariant()
+    def queues_equal_model(self) -> None:
+        for peer in PEERS:
+            expected = [s for s, row in self.model.items() if row.queued and row.peer == peer]
+            rows = outbox.queued(self.conn, peer, 100)
+            assert [row.seq for row in rows] == sorted(expected)
+            assert outbox.count_queued(self.conn, peer) == len(expected)
+        waiting = {row.peer for row in self.model.values() if row.queued}
+        assert set(outbox.peers_with_queued(self.conn)) == waiting
+        owners = {row.owner for row in self.model.values() if row.owner and row.state in LIVE}
+        assert outbox.owners(self.conn) == sorted(owners)
+
+    @invariant()
+    def steps_stand_in_the_table(self) -> None:
+        after = {
+            seq: State(state) for seq, state in self.conn.execute("SELECT seq, state FROM outbox")
+        }
+        for seq, state in after.items():
+            old = self.before.get(seq, State.WAITING)
+            assert state is old or state in outbox.TRANSITIONS[old]
+        self.before = after
+
+
+TestOutboxMachine = OutboxMachine.TestCase
+TestOutboxMachine.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
