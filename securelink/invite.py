@@ -302,6 +302,6 @@ def _slips(body: str) -> Iterator[str]:
 def _fits_bits(number: int, count: int) -> bool:
     """Tell whether the checksum fits in *number*, the value of *count* characters of base32."""
     size, spare = divmod(5 * count, 8)
-    if spare >= 5 or number & (1 << spare) - 1:
+    if number & (1 << spare) - 1:
         return False
     return _fits((number >> spare).to_bytes(size, "big"))

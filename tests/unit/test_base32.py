@@ -46,7 +46,7 @@ def test_impossible_numbers_of_characters(text: str) -> None:
         base32.decode(text)
 
 
-@pytest.mark.parametrize("text", ["mz", "mzxr", "mzxw7", "mzxw6yr"])
+@pytest.mark.parametrize("text", ["mz", "m2", "mzxr", "mzxy", "mzxw7", "mzxw6yr", "mzxw6yu"])
 def test_bits_after_the_last_byte(text: str) -> None:
     with pytest.raises(ValueError, match="bits"):
         base32.decode(text)

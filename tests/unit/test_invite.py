@@ -138,6 +138,11 @@ def test_every_cut_is_called_a_cut(mark: str) -> None:
         assert error.message == "the end of the invite is missing"
 
 
+def test_a_checksum_of_next_to_nothing_is_a_cut_too() -> None:
+    assert type(refused(sealed(b""))) is InviteTruncated
+    assert type(refused(sealed(b"\1\1"))) is InviteTruncated
+
+
 def test_every_changed_character_is_called_mistyped_and_its_place_named() -> None:
     rng = random.Random(7)
     for position, char in enumerate(TEXT):
