@@ -48,6 +48,18 @@ def duration(seconds: float) -> str:
     return f"{whole} s"
 
 
+def message_line(received_at: int, peer: str, text: str) -> str:
+    """Return a message as a person reads it: `14:05 bob hello`, further lines indented.
+
+    Args:
+        received_at: milliseconds after 1970.
+        peer: its sender's name here.
+        text: as it was sent; line ends at its end are left out.
+    """
+    first, *more = text.rstrip("\r\n").split("\n")
+    return "\n".join((f"{clock(received_at)} {peer} {first}", *(f"      {line}" for line in more)))
+
+
 def uuid_text(raw: bytes) -> str:
     """Return the 36 characters of the UUID that is *raw*, 16 bytes (RFC 9562, section 4)."""
     if len(raw) != 16:

@@ -1,0 +1,280 @@
+"""The sending side: one recipient's texts, from the outbox to their receipts.
+
+What a caller learns is the truth: `delivered` means that the right machine has it on disk, and
+whatever has left without a receipt is kept and confirmed by the next link under the same ID.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from securelink import endpoints
+from securelink.connect import Connected, dial
+from securelink.delivery import Delivery
+from securelink.directory import ME, KnownPeer
+from securelink.endpoints import Endpoint, Kind
+from securelink.errors import (
+    LinkError,
+    NoReceipt,
+    PeerRefused,
+    SecurelinkError,
+    Unreachable,
+    UsageError,
+)
+from securelink.node import now_ms
+from securelink.outgoing import Outgoing, Settled
+from securelink.store import addresses, outbox, peers, serving
+from securelink.store.outbox import State
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Sequence
+
+    from securelink.node import Node
+
+GRACE = 10.0
+"""Seconds that a message which has left waits for its receipt, even if the timeout is over."""
+
+LINGER = 1.0
+"""Seconds at most for which a link is kept after the receipt, to take what waits for us."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one text for one recipient.
+
+    Attributes:
+        id: the message's 16 bytes.
+        peer: the recipient's name here.
+        error: None when it was delivered; else why not, and `NoReceipt` when it is not known.
+        endpoint: where it was delivered; None if another process did it, or nobody.
+        seconds: from the call to the end.
+    """
+
+    id: bytes
+    peer: str
+    error: SecurelinkError | None
+    endpoint: Endpoint | None
+    seconds: float
+
+
+def choose(peer: KnownPeer, choice: str) -> tuple[Endpoint, ...]:
+    """The endpoints of a peer that `--endpoint` allows.
+
+    Args:
+        choice: `auto`, `loopback`, `lan`, `public`, or HOST:PORT.
+
+    Raises:
+        UsageError: none of that kind is known, or the choice means nothing.
+    """
+    if choice == "auto":
+        return peer.endpoints
+    if choice in set(Kind):
+        chosen = tuple(each for each in peer.endpoints if each.kind == choice)
+        if not chosen:
+            known = ", ".join(f"{each} ({each.kind})" for each in peer.endpoints)
+            raise UsageError(
+                f"no {choice} endpoint of {peer.name} is known",
+                hint=f"known: {known}" if known else "none at all is known",
+            )
+        return chosen
+    host, port = endpoints.parse(choice)
+    return (Endpoint(endpoints.kind_of(host), host, port),)
+
+
+class Sending:
+    """One text on its way to one recipient.
+
+    Args:
+        node: the node that sends.
+        peer: the recipient; this node itself is allowed.
+        choice: which of its endpoints may be used, as for `choose`.
+        timeout: seconds until it must have left; None for ever.
+    """
+
+    def __init__(self, node: Node, peer: KnownPeer, *, choice: str, timeout: float | None) -> None:
+        self._node = node
+        self._peer = peer
+        self._choice = choice
+        self._is_me = peer.key == node.identity.public
+        loop = asyncio.get_running_loop()
+        self._began = loop.time()
+        self._deadline = None if timeout is None else self._began + timeout
+        self._settled: asyncio.Future[Settled] = loop.create_future()
+        self.received = 0
+
+    async def send(self, message_id: bytes, text: str) -> Outcome:
+        """Put the text into the outbox and see it delivered, or say why it was not.
+
+        A cancelled call withdraws what has not left yet, and leaves the rest to the next link.
+        """
+        dials = bool(self._peer.endpoints) or self._is_me or self._choice != "auto"
+        now = now_ms()
+        left = None if self._deadline is None else int((self._deadline - self._began) * 1000)
+        seq = await self._node.store.run(
+            outbox.put,
+            message_id=message_id,
+            peer=self._peer.key.raw,
+            text=text,
+            sent_at=now,
+            owner=self._node.owner if dials else None,
+            deadline=None if dials or left is None else now + left,
+        )
+        endpoint = None
+        try:
+            error: SecurelinkError | None = None
+            if not await self._is_delivered(seq):
+                if dials:
+                    endpoint = await self._deliver(seq)
+                else:
+                    await self._wait_for_others(seq)
+        except SecurelinkError as raised:
+            error = raised
+        finally:
+            kept = await self._let_go(seq)
+        if error is not None and kept:
+            error = NoReceipt(
+                f"{self._peer.name} has not confirmed it: {error.message}",
+                hint="it is kept, and confirmed by the next link under the same ID",
+            )
+        seconds = asyncio.get_running_loop().time() - self._began
+        return Outcome(message_id, self._peer.name, error, endpoint, seconds)
+
+    # ---- over a link of our own
+
+    async def _deliver(self, seq: int) -> Endpoint:
+        while True:
+            connected = await dial(
+                self._node,
+                self._peer.key,
+                self._peer.name,
+                self._endpoints,
+                self._node.hello(),
+                deadline=self._deadline,
+            )
+            error = await self._over(connected, seq)
+            if self._settled.done():
+                return self._verdict(connected.endpoint)
+            if self._is_late():
+                raise error or LinkError("no receipt came in time")
+
+    async def _endpoints(self) -> Sequence[Endpoint]:
+        if not self._is_me or self._choice not in {"auto", *Kind}:
+            return choose(self._peer, self._choice)
+        running = await self._node.store.read(serving.get)
+        if running is None:
+            raise Unreachable("no `securelink serve` runs here", hint="start one: securelink serve")
+        return choose(KnownPeer(ME, self._peer.key, running.endpoints), self._choice)
+
+    async def _over(self, connected: Connected, seq: int) -> SecurelinkError | None:
+        """Use one link until our text is settled; return why the link ended, if it did."""
+        link = connected.link
+        outgoing = Outgoing(
+            self._node,
+            self._peer.key.raw,
+            own=[seq],
+            settled=self._on_settled,
+            drains=True,
+        )
+        delivery = Delivery(self._node, self._peer, link, outgoing)
+        carrying = asyncio.create_task(delivery.run(connected.early))
+        noting = asyncio.create_task(self._node.store.run(self._note, connected))
+        outgoing.attach(link)
+        try:
+            either: list[asyncio.Future[Any]] = [carrying, self._settled]
+            await asyncio.wait(
+                either,
+                timeout=self._patience(),
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            if self._settled.done():
+                await self._linger(carrying, delivery, connected.ready.waiting)
+            return carrying.result() if carrying.done() else None
+        finally:
+            await delivery.aclose()
+            await carrying
+            await outgoing.aclose()
+            await noting
+            self.received += delivery.received
+
+    async def _linger(
+        self, carrying: asyncio.Task[SecurelinkError | None], delivery: Delivery, waiting: int
+    ) -> None:
+        """Take what the server has for us, for a moment."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LINGER):
+                while delivery.received < waiting and not carrying.done():
+                    await delivery.progress()
+
+    def _note(self, conn: sqlite3.Connection, connected: Connected) -> None:
+        if not self._is_me:
+            key, now = self._peer.key.raw, now_ms()
+            peers.touch(conn, key, now, connected.ready.name)
+            addresses.used_endpoint(conn, key, connected.endpoint, now)
+
+    def _on_settled(self, settled: Settled) -> None:
+        if not self._settled.done():
+            self._settled.set_result(settled)
+
+    def _verdict(self, endpoint: Endpoint) -> Endpoint:
+        settled = self._settled.result()
+        if settled.state is State.DELIVERED:
+            return endpoint
+        raise PeerRefused(
+            f"{self._peer.name} refused it: {settled.reason}",
+            hint="try again later" if settled.state is State.WAITING else None,
+        )
+
+    # ---- by whichever process of this node has a link
+
+    async def _wait_for_others(self, seq: int) -> None:
+        changed = asyncio.Event()
+        unsubscribe = self._node.store.on_change(changed.set)
+        try:
+            async with asyncio.timeout_at(self._deadline):
+                while not await self._is_delivered(seq):
+                    await changed.wait()
+                    changed.clear()
+        except TimeoutError:
+            name = self._peer.name
+            raise Unreachable(
+                f"{name} is not linked, and no address of it is known",
+                hint=f"it is delivered when {name} connects to a `securelink serve` here",
+            ) from None
+        finally:
+            unsubscribe()
+
+    async def _is_delivered(self, seq: int) -> bool:
+        """Whether another process, or an earlier one, has delivered it already."""
+        row = await self._node.store.read(outbox.get, seq)
+        if row is None or row.state is State.DELIVERED:
+            return True
+        if row.state is State.REFUSED:
+            raise PeerRefused(f"{self._peer.name} refused it: {row.reason}")
+        if row.state is State.WITHDRAWN:
+            raise Unreachable(f"{self._peer.name}: {row.reason or 'withdrawn'}")
+        return False
+
+    # ---- the end
+
+    async def _let_go(self, seq: int) -> bool:
+        """Withdraw the row if it has not left; else leave it to the next link, and say so."""
+        return await asyncio.shield(self._node.store.run(_let_go, seq, now_ms()))
+
+    def _patience(self) -> float | None:
+        if self._deadline is None:
+            return None
+        return max(self._deadline - asyncio.get_running_loop().time(), GRACE)
+
+    def _is_late(self) -> bool:
+        return self._deadline is not None and asyncio.get_running_loop().time() >= self._deadline
+
+
+def _let_go(conn: sqlite3.Connection, seq: int, now: int) -> bool:
+    outbox.withdraw(conn, seq, now)
+    outbox.release(conn, seq)
+    row = outbox.get(conn, seq)
+    return row is not None and row.state is State.HANDED

@@ -1,0 +1,246 @@
+"""A peer's endpoints to one ready link: tried side by side, again and again, and one used.
+
+All attempts race up to a verified message 2, which only the holder of the pinned key can make;
+we introduce ourselves to the first that gets there, and to no other. One endpoint that is
+somebody else never ends the attempt while others remain.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import math
+import os
+import random
+import socket
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from securelink import backoff
+from securelink.endpoints import Kind
+from securelink.errors import (
+    LinkError,
+    LinkTruncated,
+    NotThem,
+    PeerRefused,
+    SecurelinkError,
+    Unreachable,
+)
+from securelink.link import Link
+from securelink.messages import Deny, Ready
+from securelink.session import Happening, Session, Verified
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
+
+    from securelink.endpoints import Endpoint
+    from securelink.hello import ClientHello
+    from securelink.identity import PublicKey
+    from securelink.node import Node
+
+STAGGER = 0.25
+"""Seconds by which one endpoint is tried before the next (RFC 8305, section 5)."""
+
+FIRST_DELAY = 0.1
+LONGEST_DELAY = 2.0
+"""Seconds between two attempts while somebody waits at the keyboard."""
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """A ready link, and how it came about. `early` is what arrived along with READY."""
+
+    link: Link
+    endpoint: Endpoint
+    ready: Ready
+    early: tuple[Happening, ...]
+
+
+def in_order(endpoints: Iterable[Endpoint]) -> list[Endpoint]:
+    """The order in which to try: near before far, IPv6 before IPv4, else as given."""
+
+    def rank(endpoint: Endpoint) -> tuple[int, bool]:
+        near = (Kind.LOOPBACK, Kind.LAN, Kind.PUBLIC).index(endpoint.kind)
+        return near, endpoint.kind is Kind.PUBLIC and ":" not in endpoint.host
+
+    return sorted(dict.fromkeys(endpoints), key=rank)
+
+
+async def dial(
+    node: Node,
+    peer: PublicKey,
+    name: str,
+    endpoints: Callable[[], Awaitable[Sequence[Endpoint]]],
+    hello: ClientHello,
+    *,
+    deadline: float | None,
+) -> Connected:
+    """Make one link to the holder of `peer`, who is called `name`; try until it is there.
+
+    Args:
+        endpoints: asked anew for every attempt, as they may change meanwhile.
+        deadline: when to give up, in the event loop's time; None for never.
+
+    Raises:
+        PeerRefused: they answered, and do not take us. Final.
+        NotThem: somebody answered, and nobody of them holds the key.
+        Unreachable: nobody answered at all.
+        LinkTruncated: the right one answered, and broke off before the link was ready.
+    """
+    loop = asyncio.get_running_loop()
+    if deadline is None:
+        deadline = math.inf
+    for delay in backoff.delays(FIRST_DELAY, LONGEST_DELAY, random.random):
+        try:
+            return await _connect(node, peer, name, await endpoints(), hello, deadline)
+        except (NotThem, LinkError):
+            if loop.time() + delay >= deadline:
+                raise
+        await asyncio.sleep(delay)
+    raise AssertionError("there is always another delay")
+
+
+async def _connect(
+    node: Node,
+    peer: PublicKey,
+    name: str,
+    endpoints: Sequence[Endpoint],
+    hello: ClientHello,
+    deadline: float,
+) -> Connected:
+    link, endpoint = await _race(node, peer, name, in_order(endpoints), hello, deadline)
+    try:
+        link.proceed()
+        async with asyncio.timeout_at(_finite(deadline)):
+            happenings = await link.receive()
+    except TimeoutError:
+        link.abort()
+        raise LinkTruncated(
+            f"{name} did not take the link in time", hint=f"tried: {endpoint}"
+        ) from None
+    except BaseException:
+        link.abort()
+        raise
+    match happenings[0]:
+        case Ready() as ready:
+            return Connected(link, endpoint, ready, tuple(happenings[1:]))
+        case Deny():
+            await link.aclose()
+            raise PeerRefused(
+                f"{name} refused: it does not know this node",
+                hint="ask for a new invite, and run `securelink join`",
+            )
+    link.abort()
+    raise LinkTruncated(f"{name} broke off before the link was ready", hint=f"tried: {endpoint}")
+
+
+async def _race(
+    node: Node,
+    peer: PublicKey,
+    name: str,
+    endpoints: Sequence[Endpoint],
+    hello: ClientHello,
+    deadline: float,
+) -> tuple[Link, Endpoint]:
+    """The first link whose server has shown that it holds the key."""
+    if not endpoints:
+        raise Unreachable(
+            f"no address of {name} is known", hint="give one with --endpoint HOST:PORT"
+        )
+    # An endpoint, and the address that stands for it: one of several if it is a name.
+    waiting = [(endpoint, endpoint.host) for endpoint in endpoints]
+    running: dict[asyncio.Task[Link | list[str]], Endpoint] = {}
+    failures: dict[Endpoint, SecurelinkError] = {}
+    try:
+        while waiting or running:
+            if waiting:
+                endpoint, host = waiting.pop(0)
+                attempt = _attempt(node, peer, host, endpoint.port, hello, deadline)
+                running[asyncio.create_task(attempt)] = endpoint
+            done, _ = await asyncio.wait(
+                running, timeout=STAGGER if waiting else None, return_when=asyncio.FIRST_COMPLETED
+            )
+            for task in done:
+                error = task.exception()
+                if error is None:
+                    result = task.result()
+                    endpoint = running.pop(task)
+                    if isinstance(result, Link):
+                        return result, endpoint
+                    waiting = [(endpoint, host) for host in result] + waiting
+                elif isinstance(error, SecurelinkError):
+                    failures[running.pop(task)] = error
+                else:
+                    raise error
+    finally:
+        for task in running:
+            task.cancel()
+        for loser in await asyncio.gather(*running, return_exceptions=True):
+            if isinstance(loser, Link):
+                loser.abort()
+    raise _verdict(name, failures)
+
+
+async def _attempt(
+    node: Node, peer: PublicKey, host: str, port: int, hello: ClientHello, deadline: float
+) -> Link | list[str]:
+    """A connection to one address, up to the server's proof; or the addresses of a name."""
+    loop = asyncio.get_running_loop()
+    limits = node.config.limits
+
+    def make() -> Link:
+        session = Session.client(
+            node.identity, peer, hello, limits=limits, now=loop.time(), scratch=node.scratch
+        )
+        return Link(session, close_timeout=limits.close_timeout)
+
+    try:
+        async with asyncio.timeout_at(min(deadline, loop.time() + limits.handshake_timeout)):
+            if not _is_address(host):
+                found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+                return [str(address[0]) for *_, address in found]
+            _, link = await loop.create_connection(make, host, port)
+    except TimeoutError:
+        raise Unreachable("no answer") from None
+    except OSError as error:
+        raise Unreachable(_reason(error)) from error
+    happening = None
+    try:
+        async with asyncio.timeout_at(_finite(deadline)):
+            happening = (await link.receive())[0]
+    except TimeoutError:
+        pass
+    finally:
+        if not isinstance(happening, Verified):
+            link.abort()
+    if isinstance(happening, Verified):
+        return link
+    raise NotThem("not them" if happening else "connected, but no answer")
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    return True
+
+
+def _reason(error: OSError) -> str:
+    if isinstance(error, socket.gaierror):
+        return "no such name"
+    return (os.strerror(error.errno) if error.errno else str(error)).lower()
+
+
+def _finite(deadline: float) -> float | None:
+    return None if deadline == math.inf else deadline
+
+
+def _verdict(name: str, failures: dict[Endpoint, SecurelinkError]) -> SecurelinkError:
+    tried = ", ".join(f"{endpoint} ({error.message})" for endpoint, error in failures.items())
+    if any(isinstance(error, NotThem) for error in failures.values()):
+        return NotThem(
+            f"whoever answered for {name} does not hold its key",
+            hint=f"tried: {tried}; if {name} was set up anew, pair again",
+        )
+    return Unreachable(f"{name} could not be reached", hint=f"tried: {tried}")

@@ -1,0 +1,146 @@
+"""A ready link and the store, tied together: the same for both roles.
+
+What arrives is taken in batches: all that came while the last commit was under way goes into the
+next one, and only then are receipts sent. What comes back for our own messages is written in the
+same transaction.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from securelink.endpoints import Kind
+from securelink.errors import LinkClosed, SecurelinkError, StoreError, StoreFull
+from securelink.messages import Announce, Receipt, RefusalCode, Refused, Text
+from securelink.node import now_ms
+from securelink.session import Closing, Ended, Happening
+from securelink.store import addresses, inbox, outbox
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Sequence
+
+    from securelink.directory import KnownPeer
+    from securelink.link import Link
+    from securelink.node import Node
+    from securelink.outgoing import Outgoing
+
+MOST_ANNOUNCED = 8
+"""Endpoints that are taken from one announcement."""
+
+
+class Delivery:
+    """One link's mail, both ways, until the link ends.
+
+    Attributes:
+        received: how many texts were taken in, those that came twice too.
+    """
+
+    def __init__(self, node: Node, peer: KnownPeer, link: Link, outgoing: Outgoing) -> None:
+        self._node = node
+        self._peer = peer
+        self._link = link
+        self._outgoing = outgoing
+        self._stopping = False
+        self._done = asyncio.Event()
+        self._progressed = asyncio.Event()
+        self.received = 0
+
+    async def run(self, early: Sequence[Happening] = ()) -> SecurelinkError | None:
+        """Carry mail until the link has ended; return why, None after an orderly end.
+
+        Args:
+            early: what came along with READY.
+        """
+        try:
+            error = await self._run(list(early))
+        finally:
+            self._outgoing.detach(self._link)
+            self._link.abort()
+            self._done.set()
+            self._progressed.set()
+        return error
+
+    async def aclose(self) -> None:
+        """End the link in order: what has been read is committed and receipted before."""
+        self._stopping = True
+        self._link.nudge()
+        await self._done.wait()
+
+    async def progress(self) -> None:
+        """Wait until more texts have been taken in, or the link has ended."""
+        self._progressed.clear()
+        await self._progressed.wait()
+
+    async def _run(self, happenings: list[Happening]) -> SecurelinkError | None:
+        while True:
+            await self._take(happenings)
+            last = happenings[-1] if happenings else None
+            if isinstance(last, Ended):
+                return last.error
+            if self._stopping or isinstance(last, Closing):
+                return await self._close()
+            happenings = await self._link.receive()
+
+    async def _close(self) -> SecurelinkError | None:
+        """Say goodbye; receipts may still arrive on the way, texts are not taken any more."""
+        await self._link.aclose()
+        happenings = self._link.rest()
+        await self._take([each for each in happenings if isinstance(each, Receipt | Refused)])
+        last = happenings[-1] if happenings else None
+        return last.error if isinstance(last, Ended) else None
+
+    async def _take(self, happenings: Sequence[Happening]) -> None:
+        texts = [each for each in happenings if isinstance(each, Text)]
+        answers = [each for each in happenings if isinstance(each, Receipt | Refused)]
+        announced = [each for each in happenings if isinstance(each, Announce)]
+        if not (texts or answers or announced):
+            return
+        try:
+            results = await self._node.store.run(self._record, texts, answers, announced)
+        except StoreError as error:
+            # Receipts that could not be written come again: their messages go again.
+            self._answer_all(texts, error)
+            return
+        self._outgoing.recorded(answers, results, self._link)
+        self.received += len(texts)
+        self._progressed.set()
+        self._answer_all(texts, None)
+
+    def _record(
+        self,
+        conn: sqlite3.Connection,
+        texts: Sequence[Text],
+        answers: Sequence[Receipt | Refused],
+        announced: Sequence[Announce],
+    ) -> list[tuple[int | None, outbox.State, str | None]]:
+        now = now_ms()
+        for text in texts:
+            inbox.receive(
+                conn,
+                peer=self._peer.key.raw,
+                peer_name=self._peer.name,
+                message_id=text.id,
+                sent_at=text.sent_at,
+                text=text.text,
+                received_at=now,
+            )
+        for announce in announced[-1:]:
+            usable = [each for each in announce.endpoints if each.kind is not Kind.LOOPBACK]
+            addresses.set_endpoints(
+                conn, self._peer.key.raw, addresses.Source.ANNOUNCED, usable[:MOST_ANNOUNCED], now
+            )
+        return self._outgoing.record(conn, answers)
+
+    def _answer_all(self, texts: Sequence[Text], error: StoreError | None) -> None:
+        code = RefusalCode.DISK_FULL if isinstance(error, StoreFull) else RefusalCode.BUSY
+        try:
+            for text in texts:
+                if error is None:
+                    self._link.send(Receipt(text.id))
+                else:
+                    self._link.send(Refused(text.id, permanent=False, code=code))
+        except LinkClosed:
+            # The sender gets its receipts on the next link, when it sends again.
+            return

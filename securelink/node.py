@@ -1,0 +1,132 @@
+"""One installation, opened: its identity, its configuration, its store, its locks."""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from typing import TYPE_CHECKING, Self
+
+from securelink import directory, ids, keyfile
+from securelink.hello import FEATURES, ClientHello
+from securelink.locks import FileLock, is_held
+from securelink.session import Scratch
+from securelink.store import outbox, upkeep
+from securelink.store.writer import Store
+
+if TYPE_CHECKING:
+    import sqlite3
+    from pathlib import Path
+    from types import TracebackType
+
+    from securelink.config import Config
+    from securelink.directory import Directory
+    from securelink.home import Home
+    from securelink.identity import Identity
+
+
+class Node:
+    """What all parts of one running process share. Made by `open`.
+
+    Attributes:
+        home: where its files are.
+        config: what is in force.
+        identity: its key pair.
+        store: the mail, peers and invites.
+        scratch: the buffers that all its links share.
+        owner: this process's name in the outbox, for the rows that it alone delivers.
+    """
+
+    def __init__(
+        self, home: Home, config: Config, identity: Identity, store: Store, lock: FileLock
+    ) -> None:
+        self.home = home
+        self.config = config
+        self.identity = identity
+        self.store = store
+        self.scratch = Scratch()
+        self._lock = lock
+
+    @classmethod
+    async def open(cls, home: Home, config: Config) -> Self:
+        """Open the node, making what is not there yet, and settle what dead processes left.
+
+        Raises:
+            IdentityError, StoreError, ConfigError: as `keyfile.load_or_create`, `Store.open` and
+                `Home.create` say.
+        """
+        home.create()
+        identity = keyfile.load_or_create(home.key_file)
+        lock = FileLock.acquire(_owner_lock(home.locks, str(uuid.uuid4())))
+        assert lock is not None, "nobody else knows a name this new"
+        try:
+            store = await Store.open(home.store_file)
+        except BaseException:
+            lock.release(unlink=True)
+            raise
+        node = cls(home, config, identity, store, lock)
+        await store.run(settle, home.locks, now_ms())
+        await store.run(upkeep.prune, now_ms())
+        return node
+
+    @property
+    def owner(self) -> str:
+        """This process's name in the outbox."""
+        return self._lock.path.stem
+
+    async def directory(self) -> Directory:
+        """Everybody this node knows at this moment."""
+        return await self.store.read(directory.read, self.config.peers)
+
+    def hello(self, *, token: bytes | None = None, standing: bool = False) -> ClientHello:
+        """What this node says of itself when it dials."""
+        return ClientHello(
+            name=self.config.node.name,
+            features=FEATURES,
+            max_message=self.config.limits.max_message,
+            token=token,
+            standing=standing,
+        )
+
+    def drain_lock(self, peer: bytes) -> FileLock | None:
+        """The right to send the queued rows of a peer, or None if another process has it."""
+        return FileLock.acquire(self.home.locks / f"drain-{peer.hex()}.lock")
+
+    async def aclose(self) -> None:
+        """Close the store and give back the locks."""
+        await self.store.aclose()
+        self._lock.release(unlink=True)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+
+def now_ms() -> int:
+    """The wall clock, in milliseconds since 1970."""
+    return time.time_ns() // 1_000_000
+
+
+def new_id() -> bytes:
+    """A new message ID."""
+    return ids.uuid7(now_ms(), os.urandom(ids.RANDOM_SIZE))
+
+
+def _owner_lock(locks: Path, owner: str) -> Path:
+    return locks / f"{owner}.owner"
+
+
+def settle(conn: sqlite3.Connection, locks: Path, now: int) -> None:
+    """Settle the rows of processes that have died; runs in a transaction."""
+    for owner in outbox.owners(conn):
+        path = _owner_lock(locks, owner)
+        if not is_held(path):
+            outbox.bury_owner(conn, owner, now)
+            path.unlink(missing_ok=True)

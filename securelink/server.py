@@ -1,0 +1,315 @@
+"""The listening side: who is let in, and the links there are.
+
+Until a client has proven that it holds a known key, or brought a valid token, it is a stranger
+and gets no answer that would tell it anything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import socket
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from securelink import events, reach
+from securelink.delivery import Delivery
+from securelink.directory import ME, KnownPeer
+from securelink.errors import ConfigError, LinkClosed, SecurelinkError, StoreError
+from securelink.gate import Gate
+from securelink.identity import PublicKey
+from securelink.link import Link
+from securelink.messages import Announce
+from securelink.node import now_ms
+from securelink.outgoing import Outgoing
+from securelink.session import Ended, Introduced, Proven, Session
+from securelink.states import State
+from securelink.store import outbox, peers
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable, Iterable, Sequence
+
+    from securelink.directory import Directory
+    from securelink.endpoints import Endpoint
+    from securelink.hello import ClientHello
+    from securelink.node import Node
+
+BACKLOG = 4096
+"""asyncio's own 100 overflows at a few hundred connections a second."""
+
+_log = logging.getLogger(__name__)
+
+
+class _Incoming(Link):
+    """A link that tells the server when its connection is there."""
+
+    def __init__(self, server: Server) -> None:
+        node = server.node
+        session = Session.server(
+            node.identity,
+            limits=node.config.limits,
+            now=asyncio.get_running_loop().time(),
+            scratch=node.scratch,
+        )
+        super().__init__(session, close_timeout=node.config.limits.close_timeout)
+        self._server = server
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """asyncio: the connection is there."""
+        super().connection_made(transport)
+        self._server.accepted(self)
+
+
+@dataclass(slots=True)
+class _Linked:
+    """One peer's links; there may be several."""
+
+    outgoing: Outgoing
+    deliveries: dict[Link, Delivery] = field(default_factory=dict)
+    removed: bool = False
+
+
+class Server:
+    """Listens, and carries mail over every link that is made. Made by `open`.
+
+    Attributes:
+        node: whose server it is.
+        port: the TCP port that it listens on.
+        endpoints: where it can be reached; its owner keeps them up to date with `moved`.
+    """
+
+    def __init__(
+        self, node: Node, sockets: Sequence[socket.socket], emit: Callable[[events.Event], None]
+    ) -> None:
+        self.node = node
+        self.port: int = sockets[0].getsockname()[1]
+        self.endpoints: tuple[Endpoint, ...] = reach.own_endpoints(node.config.server, self.port)
+        self._emit = emit
+        self._gate: Gate[Link] = Gate(node.config.limits)
+        self._linked: dict[bytes, _Linked] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._listening: list[asyncio.Server] = []
+
+    @classmethod
+    async def open(cls, node: Node, emit: Callable[[events.Event], None]) -> Server:
+        """Listen where the configuration says.
+
+        Raises:
+            SecurelinkError: the port is in use, or may not be used.
+            ConfigError: an address is not one of this machine's.
+        """
+        sockets = _listen(node.config.server.host, node.config.server.port)
+        server = cls(node, sockets, emit)
+        loop = asyncio.get_running_loop()
+        for sock in sockets:
+            listening = await loop.create_server(
+                lambda: _Incoming(server), sock=sock, backlog=BACKLOG
+            )
+            server._listening.append(listening)
+        return server
+
+    async def aclose(self) -> None:
+        """Listen no more, end all links in order, drop who is not linked yet."""
+        for listening in self._listening:
+            listening.close()
+        deliveries = [
+            each for linked in self._linked.values() for each in linked.deliveries.values()
+        ]
+        await asyncio.gather(*(delivery.aclose() for delivery in deliveries))
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    # ---- what its owner has noticed
+
+    def wake(self, keys: Iterable[bytes]) -> None:
+        """There are queued rows for the peers with these keys."""
+        for key in keys:
+            if key in self._linked:
+                self._linked[key].outgoing.wake()
+
+    async def keep_only(self, directory: Directory) -> None:
+        """End the links of peers that are in the directory no more."""
+        gone = [
+            linked
+            for key, linked in self._linked.items()
+            if PublicKey(key) not in directory and key != self.node.identity.public.raw
+        ]
+        for linked in gone:
+            linked.removed = True
+        await asyncio.gather(
+            *(delivery.aclose() for linked in gone for delivery in linked.deliveries.values())
+        )
+
+    def moved(self, endpoints: tuple[Endpoint, ...]) -> None:
+        """The node can be reached elsewhere now: tell everybody who is linked."""
+        self.endpoints = endpoints
+        for linked in self._linked.values():
+            for link in linked.deliveries:
+                self._announce(link)
+
+    # ---- one connection
+
+    def accepted(self, link: Link) -> None:
+        """A connection was accepted."""
+        task = asyncio.create_task(self._welcome(link))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _welcome(self, link: Link) -> None:
+        try:
+            # One turn of the loop, so that what a peer has sent already is read before it is
+            # judged: a burst of strangers is accepted whole before anything is read.
+            await asyncio.sleep(0)
+            peer = await self._let_in(link)
+            if peer is not None:
+                self._gate.leave(link)
+                await self._carry(link, peer)
+        except StoreError as error:
+            _log.error("a client was sent away: %s", error)
+        finally:
+            self._gate.leave(link)
+            link.abort()
+
+    async def _let_in(self, link: Link) -> KnownPeer | None:
+        """The handshake and the decision; None if it came to nothing."""
+        if link.remote is None:
+            return None
+        if link.session.state is State.AWAIT_MESSAGE_1:
+            self._make_room(self._gate.enter(link, link.remote[0]))
+        while True:
+            for happening in await link.receive():
+                match happening:
+                    case Proven():
+                        self._make_room(self._gate.prove(link))
+                    case Introduced(key, hello):
+                        return await self._decide(link, key, hello)
+                    case Ended(error):
+                        _log.info("%s: %s", link.remote[0], error.message if error else "closed")
+                        return None
+
+    def _make_room(self, link: Link | None) -> None:
+        if link is not None:
+            link.abort()
+
+    async def _decide(self, link: Link, key: PublicKey, hello: ClientHello) -> KnownPeer | None:
+        verdict, peer, waiting = await self.node.store.run(self._recognise, key, hello)
+        if link.session.state is not State.DECIDING:
+            return None
+        if peer is None:
+            _log.warning("%s (%s) was denied: %s", link.remote, key.short, verdict)
+            link.deny()
+            await link.aclose()
+            return None
+        link.admit(self.node.config.node.name, waiting)
+        if verdict is peers.Verdict.ENROLLED:
+            self._emit(
+                events.Paired(peer=peer.name, id=key.peer_id, calls_itself=peer.calls_itself)
+            )
+        return peer
+
+    def _recognise(
+        self, conn: sqlite3.Connection, key: PublicKey, hello: ClientHello
+    ) -> tuple[peers.Verdict, KnownPeer | None, int]:
+        """Who holds this key, enrolled now if it brought a valid token; runs in a transaction."""
+        if key == self.node.identity.public:
+            return peers.Verdict.KNOWN, KnownPeer(ME, key), 0
+        configured = {entry.key: name for name, entry in self.node.config.peers.items()}
+        if key in configured:
+            peers.touch(conn, key.raw, now_ms(), hello.name)
+            peer = KnownPeer(configured[key], key, calls_itself=hello.name, configured=True)
+            return peers.Verdict.KNOWN, peer, outbox.count_queued(conn, key.raw)
+        enrolment = peers.enrol(
+            conn,
+            key=key.raw,
+            calls_itself=hello.name,
+            token_hash=hello.token_hash,
+            taken=self.node.config.peers,
+            now=now_ms(),
+        )
+        if enrolment.peer is None:
+            return enrolment.verdict, None, 0
+        peer = KnownPeer(enrolment.peer.name, key, calls_itself=hello.name)
+        return enrolment.verdict, peer, outbox.count_queued(conn, key.raw)
+
+    # ---- one link
+
+    async def _carry(self, link: Link, peer: KnownPeer) -> None:
+        key = peer.key.raw
+        is_me = peer.key == self.node.identity.public
+        linked = self._linked.get(key)
+        if linked is None:
+            linked = self._linked[key] = _Linked(Outgoing(self.node, key, drains=not is_me))
+        delivery = Delivery(self.node, peer, link, linked.outgoing)
+        linked.deliveries[link] = delivery
+        linked.outgoing.attach(link)
+        address = events.Address(*link.remote) if link.remote else None
+        self._emit(events.LinkUp(peer=peer.name, address=address))
+        error: SecurelinkError | None = None
+        try:
+            if not is_me:
+                self._announce(link)
+            error = await delivery.run()
+        finally:
+            reason = "removed" if linked.removed else error.message if error else "closed"
+            self._emit(events.LinkDown(peer=peer.name, address=address, reason=reason))
+            del linked.deliveries[link]
+            if not linked.deliveries:
+                del self._linked[key]
+                await linked.outgoing.aclose()
+
+    def _announce(self, link: Link) -> None:
+        told = reach.announced(self.endpoints, link.remote[0] if link.remote else None)
+        if told and self.node.config.server.announce:
+            try:
+                link.send(Announce(told))
+            except LinkClosed:
+                return
+
+
+def _listen(hosts: Sequence[str], port: int) -> list[socket.socket]:
+    """Sockets bound to one and the same port on all the addresses; none stands for every one."""
+    sockets: list[socket.socket] = []
+    try:
+        for host in hosts or ("0.0.0.0", "::"):  # noqa: S104 - what `serve` is for
+            sock = _bind(host, port, required=bool(hosts) or not sockets)
+            if sock is not None:
+                sockets.append(sock)
+                port = sock.getsockname()[1]
+    except BaseException:
+        for sock in sockets:
+            sock.close()
+        raise
+    return sockets
+
+
+def _bind(host: str, port: int, *, required: bool) -> socket.socket | None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = None
+    try:
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family is socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind((host, port))
+    except OSError as error:
+        if sock is not None:
+            sock.close()
+        if error.errno == errno.EADDRINUSE:
+            raise SecurelinkError(
+                f"port {port} is in use", hint="choose another with --port, or stop its owner"
+            ) from None
+        if not required:
+            # A machine without IPv6 still has IPv4.
+            return None
+        if error.errno in (errno.EACCES, errno.EPERM):
+            raise SecurelinkError(
+                f"port {port} may not be used by this user", hint="choose one from 1024 on"
+            ) from None
+        raise ConfigError(
+            f"cannot listen on {host}: {(error.strerror or str(error)).lower()}",
+            hint="[server] host lists this machine's own addresses",
+        ) from None
+    return sock

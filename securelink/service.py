@@ -1,0 +1,228 @@
+"""A node that serves: the server, what it tells its owner, and what it notices of others.
+
+The processes of a node meet only in the store, so everything that another process may change is
+looked at again after each commit, whoever made it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from dataclasses import replace
+from typing import TYPE_CHECKING, Protocol, Self
+
+from securelink import events, ids, pairing, reach
+from securelink.errors import AlreadyRunning
+from securelink.identity import PublicKey
+from securelink.invite import choose_endpoints
+from securelink.locks import FileLock
+from securelink.node import now_ms, settle
+from securelink.server import Server
+from securelink.store import inbox, outbox, serving
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import AsyncIterator
+    from types import TracebackType
+
+    from securelink.invite import Invite
+    from securelink.node import Node
+    from securelink.store.inbox import InboxMessage
+    from securelink.store.writer import Store
+
+CURSOR = "serve"
+LOOK_AROUND_PAUSE = 0.05
+"""Seconds between two looks at what other processes have changed."""
+
+ENDPOINTS_INTERVAL = 5.0
+"""Seconds between two looks at this machine's own addresses."""
+
+
+class Teller(Protocol):
+    """Where events go. A slow reader must hold up nobody, so telling never waits."""
+
+    def event(self, event: events.Event, /) -> None:
+        """Take an event; events stay in order."""
+
+    async def written(self) -> None:
+        """Wait until all that was taken is written, as far as it ever will be."""
+
+
+class Service:
+    """A running `serve`. Made by `open`; `run` goes on until it is cancelled.
+
+    Attributes:
+        server: the listening side.
+        invite: the invite that was asked for, or None.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        server: Server,
+        invite: Invite | None,
+        lock: FileLock,
+        tell: Teller,
+    ) -> None:
+        self.node = node
+        self.server = server
+        self.invite = invite
+        self._lock = lock
+        self._tell = tell
+        self._changed = asyncio.Event()
+        self._arrived = asyncio.Event()
+        self._unsubscribe = node.store.on_change(self._on_change)
+
+    @classmethod
+    async def open(cls, node: Node, tell: Teller, *, with_invite: bool = False) -> Self:
+        """Listen, and write down where, for the node's other processes.
+
+        Args:
+            tell: takes each event after the commit that it tells of.
+            with_invite: make an invite too.
+
+        Raises:
+            AlreadyRunning: another process serves this node.
+            SecurelinkError, ConfigError: as `Server.open`.
+        """
+        lock = FileLock.acquire(node.home.locks / "serve.lock")
+        if lock is None:
+            running = await node.store.read(serving.get)
+            raise AlreadyRunning(
+                f"this node is being served already, by process {running.pid if running else '?'}",
+                hint="stop it first, or play a second machine with SECURELINK_HOME=FOLDER",
+            )
+        try:
+            server = await Server.open(node, tell.event)
+        except BaseException:
+            lock.release()
+            raise
+        await node.store.run(_begin_to_tell)
+        invite = None
+        if with_invite:
+            invite = await node.store.run(
+                pairing.mint, node.identity, node.config, server.endpoints
+            )
+        service = cls(node, server, invite, lock, tell)
+        await service._write_down()
+        return service
+
+    def ready(self) -> events.Ready:
+        """The event that says that the node listens."""
+        return events.Ready(
+            id=self.node.identity.public.peer_id,
+            name=self.node.config.node.name,
+            port=self.server.port,
+            endpoints=self.server.endpoints,
+            invite=self.invite.encode() if self.invite else None,
+        )
+
+    async def run(self) -> None:
+        """Tell of what arrives and notice what changes, until cancelled."""
+        self._on_change()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._tell_messages())
+            tasks.create_task(self._look_around())
+            tasks.create_task(self._watch_endpoints())
+
+    async def aclose(self) -> None:
+        """End all links in order and give back the lock."""
+        self._unsubscribe()
+        await self.server.aclose()
+        await self.node.store.run(serving.clear, os.getpid())
+        self._lock.release()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    # ---- inside
+
+    def _on_change(self) -> None:
+        self._changed.set()
+        self._arrived.set()
+
+    async def _write_down(self) -> None:
+        await self.node.store.run(
+            serving.record,
+            pid=os.getpid(),
+            port=self.server.port,
+            endpoints=self.server.endpoints,
+            started_at=now_ms(),
+        )
+
+    async def _tell_messages(self) -> None:
+        store = self.node.store
+        seq = await store.read(inbox.cursor, CURSOR) or 0
+        async for messages in follow(store, self._arrived, seq):
+            for message in messages:
+                self._tell.event(event_of(message))
+            await self._tell.written()
+            # Only now: a crash before this tells a message twice rather than never.
+            await store.run(inbox.raise_cursor, CURSOR, messages[-1].seq)
+
+    async def _look_around(self) -> None:
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            store = self.node.store
+            await self.server.keep_only(await self.node.directory())
+            if await store.read(outbox.owners):
+                await store.run(settle, self.node.home.locks, now_ms())
+            self.server.wake(await store.read(outbox.peers_with_queued))
+            await asyncio.sleep(LOOK_AROUND_PAUSE)
+
+    async def _watch_endpoints(self) -> None:
+        while True:
+            await asyncio.sleep(ENDPOINTS_INTERVAL)
+            present = reach.own_endpoints(self.node.config.server, self.server.port)
+            if present == self.server.endpoints:
+                continue
+            self.server.moved(present)
+            await self._write_down()
+            if self.invite is not None:
+                chosen = choose_endpoints(present)
+                self.invite = replace(self.invite, endpoints=chosen)
+                self._tell.event(events.Invite(invite=self.invite.encode(), endpoints=chosen))
+
+
+async def follow(
+    store: Store, changed: asyncio.Event, seq: int
+) -> AsyncIterator[list[InboxMessage]]:
+    """Every message after `seq`, whichever process of this node receives it, as it comes.
+
+    Args:
+        changed: set whenever the store may have changed, and once at first.
+    """
+    while True:
+        await changed.wait()
+        changed.clear()
+        while messages := await store.read(inbox.after, seq):
+            yield messages
+            seq = messages[-1].seq
+
+
+def event_of(message: InboxMessage) -> events.Message:
+    """What is told of a message in the inbox."""
+    return events.Message(
+        id=ids.to_text(message.id),
+        seq=message.seq,
+        peer=message.peer_name,
+        peer_id=PublicKey(message.peer).peer_id,
+        sent_at=events.rfc3339(message.sent_at),
+        received_at=events.rfc3339(message.received_at),
+        text=message.text,
+    )
+
+
+def _begin_to_tell(conn: sqlite3.Connection) -> None:
+    """The first start tells of nothing that was there before it."""
+    if inbox.cursor(conn, CURSOR) is None:
+        inbox.raise_cursor(conn, CURSOR, inbox.newest_seq(conn))
