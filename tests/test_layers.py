@@ -1,0 +1,107 @@
+"""The house: which module stands on which, and what the lower ones must not touch."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent / "securelink"
+
+ROWS: tuple[tuple[int, frozenset[str]], ...] = (
+    (0, frozenset({"errors", "limits", "base32", "ids"})),
+    (0, frozenset({"names", "identity", "endpoints"})),
+    (1, frozenset({"noise", "framing", "records", "window", "messages", "states", "backoff"})),
+    (1, frozenset({"hello", "events", "invite", "gate"})),
+    (2, frozenset({"session"})),
+    (3, frozenset({"home", "config", "keyfile", "locks", "interfaces", "store", "link"})),
+    (4, frozenset({"directory", "reach"})),
+    (4, frozenset({"node"})),
+    (4, frozenset({"connect", "outgoing"})),
+    (4, frozenset({"delivery", "pairing"})),
+    (5, frozenset({"server", "client"})),
+    (6, frozenset({"service"})),
+    (7, frozenset({"cli"})),
+    (7, frozenset({"__main__"})),
+)
+"""From the ground up: a module imports from rows below its own, a package also from itself."""
+
+LAYER = {name: layer for layer, names in ROWS for name in names}
+ROW = {name: row for row, (_, names) in enumerate(ROWS) for name in names}
+
+IMPURE = frozenset(
+    {"asyncio", "socket", "select", "selectors", "ssl", "threading", "queue", "subprocess"}
+    | {"time", "random", "secrets", "os", "pathlib", "io", "tempfile", "shutil", "sqlite3"}
+    | {"fcntl", "signal", "logging"}
+)
+"""Layers 0 to 2 do no I/O, read no clock, run no loop and draw no random numbers."""
+
+
+def modules() -> list[Path]:
+    return sorted(path for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py")
+
+
+def room(path: Path) -> str:
+    """The module or package right under `securelink` that a file belongs to."""
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def imported(path: Path) -> set[str]:
+    """Every module that a file imports, anywhere in it, by its full name."""
+    names: set[str] = set()
+    for found in ast.walk(ast.parse(path.read_text())):
+        if isinstance(found, ast.Import):
+            names |= {alias.name for alias in found.names}
+        elif isinstance(found, ast.ImportFrom):
+            assert found.level == 0, f"{path} imports relatively"
+            assert found.module is not None
+            if found.module == "securelink":
+                names |= {f"securelink.{alias.name}" for alias in found.names}
+            else:
+                names.add(found.module)
+    return names
+
+
+def test_every_module_has_its_row() -> None:
+    assert {room(path) for path in modules()} == set(ROW)
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_arrows_go_down_only(path: Path) -> None:
+    own = room(path)
+    for name in imported(path):
+        package, _, rest = name.partition(".")
+        if package != "securelink":
+            continue
+        target = rest.partition(".")[0]
+        if target in {"", "__version__"} or target == own:
+            continue
+        assert ROW[target] < ROW[own], f"{own} imports {target}, which does not stand below it"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path in modules() if LAYER[room(path)] <= 2],
+    ids=lambda path: str(path.relative_to(ROOT)),
+)
+def test_the_core_does_no_io(path: Path) -> None:
+    used = {name.partition(".")[0] for name in imported(path)}
+    assert not used & IMPURE
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["send", "--help"]])
+def test_a_small_command_loads_little(arguments: list[str]) -> None:
+    """What is slow to import is imported where it is used."""
+    code = (
+        "import sys; from securelink.cli import main; main(sys.argv[1:]);"
+        "print(*sys.modules, file=sys.stderr)"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True
+    )
+    loaded = set(ran.stderr.split())
+    assert "securelink.cli.app" in loaded
+    assert not loaded & {"asyncio", "sqlite3", "cryptography", "rich", "segno", "pydantic"}
