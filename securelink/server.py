@@ -187,7 +187,7 @@ class Server:
                     case Introduced(key, hello):
                         return await self._decide(link, key, hello)
                     case Ended(error):
-                        _log.info("%s: %s", link.remote[0], error.message if error else "closed")
+                        _log.debug("%s: %s", link.remote[0], error.message if error else "closed")
                         return None
 
     def _make_room(self, link: Link | None) -> None:

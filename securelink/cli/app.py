@@ -32,7 +32,16 @@ if TYPE_CHECKING:
     # typer carries its own click, and has no public names for these two.
     from typer._click import Command, Context
 
-COMMANDS: tuple[str, ...] = ("config",)
+COMMANDS: tuple[str, ...] = (
+    "serve",
+    "send",
+    "invite",
+    "join",
+    "peers",
+    "inbox",
+    "id",
+    "config",
+)
 """In the order in which the help lists them."""
 
 

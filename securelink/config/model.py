@@ -59,7 +59,7 @@ class ClientConfig(msgspec.Struct, frozen=True, kw_only=True):
 class LogConfig(msgspec.Struct, frozen=True, kw_only=True):
     """`[log]`."""
 
-    level: str = "info"
+    level: str = "warning"
     """The least that `serve` logs, one of `LOG_LEVELS`."""
 
 
