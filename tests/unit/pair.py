@@ -28,6 +28,7 @@ BOB = Identity.from_private_bytes(bytes([2]) * 32)
 
 HEADER = b"SL\x01\x01"
 PROLOGUE = b"securelink" + HEADER
+REKEY_NONCE = bytes(4) + b"\xff" * 8
 SIZES = (64, 256, 1024, 4096, 16384, 65519)
 
 Cipher = Callable[[bytes], AESGCM]
@@ -204,8 +205,7 @@ class Direction:
     def _aead(self) -> tuple[AESGCM, bytes]:
         if self.n and self.n % 1024 == 0:
             # Noise, sections 4.2 and 12.4: nonce 2^64 - 1, no associated data, 32 zeros.
-            nonce = bytes(4) + b"\xff" * 8
-            self.key = AESGCM(self.key).encrypt(nonce, bytes(32), b"")[:32]
+            self.key = AESGCM(self.key).encrypt(REKEY_NONCE, bytes(32), b"")[:32]
         nonce = self.n.to_bytes(12, "big")
         self.n += 1
         return AESGCM(self.key), nonce
@@ -237,7 +237,9 @@ class KeyLog:
             decrypt_into = aead.decrypt_into
 
             def encrypt(self, nonce, data, ad):
-                log._use(key, nonce)
+                # REKEY: both sides make the same of it, and nothing of that is ever sent.
+                if (nonce, data) != (REKEY_NONCE, bytes(32)):
+                    log._use(key, nonce)
                 return aead.encrypt(nonce, data, ad)
 
             def encrypt_into(self, nonce, data, ad, out):
@@ -252,7 +254,11 @@ class KeyLog:
 
 
 class RawPeer:
-    """The other side of one session: holds the right keys, and says whatever a test wants."""
+    """The other side of one session: holds the right keys, and says whatever a test wants.
+
+    Attributes:
+        happened: what came of this side's payload in the handshake.
+    """
 
     def __init__(
         self, *, initiator: bool, payload: bytes | None = None, limits: Limits | None = None
@@ -266,7 +272,7 @@ class RawPeer:
             self.feed(self._frame(HEADER + state.write_message()))
             state.read_message(self.take()[4:])
             payload = client_hello().encode() if payload is None else payload
-            self.feed(self._frame(state.write_message(payload)))
+            self.happened = self.feed(self._frame(state.write_message(payload)))
         else:
             self.session = Session.client(
                 BOB,
@@ -278,7 +284,9 @@ class RawPeer:
             )
             state.read_message(self.take()[8:])
             payload = ServerHello(FEATURES, 1 << 20).encode() if payload is None else payload
-            self.feed(self._frame(state.write_message(payload)))
+            self.happened = self.feed(self._frame(state.write_message(payload)))
+            if self.session.state is State.FAILED:
+                return
             self.session.proceed()
             state.read_message(self.take()[4:])
         state.split()
@@ -323,3 +331,43 @@ def text_body(number: int, text: bytes = b"hello") -> bytes:
 
 def text_items(numbers: Iterable[int], text: bytes = b"hello") -> list[bytes]:
     return [item(3, text_body(number, text)) for number in numbers]
+
+
+def in_state(state: State) -> Session:
+    """A session that stands where it is asked for."""
+    pair = Pair()
+    match state:
+        case State.AWAIT_MESSAGE_1:
+            session = pair.server
+        case State.AWAIT_MESSAGE_2:
+            session = pair.client
+        case State.AWAIT_MESSAGE_3:
+            session = pair.server
+            session.receive_data(pair.client.data_to_send(pair.now), pair.now)
+        case State.VERIFIED:
+            pair.settle()
+            session = pair.client
+        case State.DECIDING:
+            session = pair.shake_hands().server
+        case State.AWAIT_READY:
+            session = pair.shake_hands().client
+        case State.OPEN:
+            session = pair.open().client
+        case State.CLOSE_SENT:
+            session = pair.open().client
+            session.close()
+        case State.CLOSE_RECEIVED:
+            session = pair.open().client
+            pair.server.close()
+            pair.settle()
+        case State.CLOSED:
+            session = pair.open().client
+            pair.server.close()
+            pair.settle()
+            session.close()
+        case State.FAILED:
+            session = pair.open().client
+            session.receive_eof()
+    assert session.state is state
+    session.data_to_send(pair.now)
+    return session

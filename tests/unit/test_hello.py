@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -100,6 +102,12 @@ def test_a_servers_hello_not_of_its_form(payload: bytes) -> None:
 def test_what_has_no_encoding_is_our_own_mistake(hello: ClientHello | ServerHello) -> None:
     with pytest.raises(LocalProtocolError):
         hello.encode()
+
+
+def test_a_server_looks_at_the_hash_of_a_token_alone() -> None:
+    assert ClientHello("bob", 0, 0).token_hash is None
+    hello = ClientHello("bob", 0, 0, token=bytes(16))
+    assert hello.token_hash == hashlib.sha256(bytes(16)).digest()
 
 
 def test_a_token_is_not_shown() -> None:
