@@ -87,7 +87,7 @@ def load(path: Path) -> Identity | None:
                 f"the key file {path} is open to other users of this machine",
                 hint=f"chmod 600 {shlex.quote(str(path))}",
             )
-        text = os.read(fd, _MAX_SIZE + 1)
+        text = os.read(fd, _MAX_SIZE)
     except OSError as error:
         raise _failed("read", path, error) from error
     finally:
@@ -107,7 +107,7 @@ def _decode(text: bytes, path: Path) -> bytes:
     damaged = IdentityError(f"the key file {path} is damaged", hint=_START_OVER)
     lines = [line.strip() for line in text.decode("ascii", "replace").splitlines()]
     keys = [line for line in lines if line and not line.startswith("#")]
-    if len(text) > _MAX_SIZE or len(keys) != 1 or not keys[0].startswith(PREFIX):
+    if len(keys) != 1 or not keys[0].startswith(PREFIX):
         raise damaged
     try:
         data = base32.decode(keys[0].removeprefix(PREFIX))

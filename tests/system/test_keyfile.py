@@ -115,6 +115,34 @@ def test_an_empty_folder_becomes_private_and_one_in_use_is_left(tmp_path: Path) 
     assert (mode(empty), mode(used)) == (0o700, 0o755)
 
 
+def test_a_new_folder_is_private_from_its_first_moment(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Path, "chmod", lambda self, mode: None)
+    keyfile.load_or_create(path)
+    assert mode(path.parent) == 0o700
+
+
+def test_the_key_is_on_the_disk_before_its_name_and_both_before_its_use(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[str] = []
+    fsync, link = os.fsync, os.link
+
+    def record_fsync(fd: int) -> None:
+        steps.append("fsync folder" if stat.S_ISDIR(os.fstat(fd).st_mode) else "fsync file")
+        fsync(fd)
+
+    def record_link(source: Path, target: Path) -> None:
+        steps.append("link")
+        link(source, target)
+
+    monkeypatch.setattr(os, "fsync", record_fsync)
+    monkeypatch.setattr(os, "link", record_link)
+    keyfile.load_or_create(path)
+    assert steps == ["fsync file", "link", "fsync folder"]
+
+
 def test_of_many_processes_at_once_all_get_the_same_key(path: Path) -> None:
     for _ in range(2):
         processes = [
