@@ -12,6 +12,7 @@ Rules for public keys, kept wherever one enters the program (text, invite, store
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -68,6 +69,17 @@ def _check_character(group: str) -> str:
     return base32.ALPHABET[-total % 32]
 
 
+@functools.lru_cache(maxsize=4096)
+def _peer_id(raw: bytes) -> str:
+    # Kept, because every message that is told of carries its sender's.
+    plain = base32.encode(raw)
+    checked = "".join(
+        group + _check_character(group)
+        for group in (plain[i : i + _CHECKED] for i in range(0, len(plain), _CHECKED))
+    ).upper()
+    return "-".join(checked[i : i + _SHOWN] for i in range(0, _LENGTH, _SHOWN))
+
+
 @dataclass(frozen=True, slots=True, repr=False)
 class PublicKey:
     """A public key that is fit for use: 32 bytes, canonical, not of low order.
@@ -85,12 +97,7 @@ class PublicKey:
     @property
     def peer_id(self) -> str:
         """The text form: 8 groups of 7 characters, upper case, with dashes."""
-        plain = base32.encode(self.raw)
-        checked = "".join(
-            group + _check_character(group)
-            for group in (plain[i : i + _CHECKED] for i in range(0, len(plain), _CHECKED))
-        ).upper()
-        return "-".join(checked[i : i + _SHOWN] for i in range(0, _LENGTH, _SHOWN))
+        return _peer_id(self.raw)
 
     @property
     def short(self) -> str:

@@ -15,7 +15,7 @@ from securelink.store import outbox, upkeep
 from securelink.store.writer import Store
 
 if TYPE_CHECKING:
-    import sqlite3
+    from collections.abc import Iterable
     from pathlib import Path
     from types import TracebackType
 
@@ -65,7 +65,7 @@ class Node:
             lock.release(unlink=True)
             raise
         node = cls(home, config, identity, store, lock)
-        await store.run(settle, home.locks, now_ms())
+        await node.bury(await store.read(outbox.owners))
         await store.run(upkeep.prune, now_ms())
         return node
 
@@ -87,6 +87,17 @@ class Node:
             token=token,
             standing=standing,
         )
+
+    async def bury(self, owners: Iterable[str]) -> None:
+        """Settle the rows of those owners whose processes have died.
+
+        What may have left is queued for the next link, the rest is given up.
+        """
+        for owner in owners:
+            path = _owner_lock(self.home.locks, owner)
+            if not is_held(path):
+                await self.store.run(outbox.bury_owner, owner, now_ms())
+                path.unlink(missing_ok=True)
 
     def drain_lock(self, peer: bytes) -> FileLock | None:
         """The right to send the queued rows of a peer, or None if another process has it."""
@@ -121,12 +132,3 @@ def new_id() -> bytes:
 
 def _owner_lock(locks: Path, owner: str) -> Path:
     return locks / f"{owner}.owner"
-
-
-def settle(conn: sqlite3.Connection, locks: Path, now: int) -> None:
-    """Settle the rows of processes that have died; runs in a transaction."""
-    for owner in outbox.owners(conn):
-        path = _owner_lock(locks, owner)
-        if not is_held(path):
-            outbox.bury_owner(conn, owner, now)
-            path.unlink(missing_ok=True)

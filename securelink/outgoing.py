@@ -157,7 +157,8 @@ class Outgoing:
                 self._rests = None
             if seq is not None:
                 self._tell(Settled(seq, state, link, reason))
-        self.wake()
+        if answers:
+            self.wake()
 
     # ---- inside
 

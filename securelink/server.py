@@ -29,9 +29,8 @@ from securelink.store import outbox, peers
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
-    from securelink.directory import Directory
     from securelink.endpoints import Endpoint
     from securelink.hello import ClientHello
     from securelink.node import Node
@@ -130,13 +129,10 @@ class Server:
             if key in self._linked:
                 self._linked[key].outgoing.wake()
 
-    async def keep_only(self, directory: Directory) -> None:
-        """End the links of peers that are in the directory no more."""
-        gone = [
-            linked
-            for key, linked in self._linked.items()
-            if PublicKey(key) not in directory and key != self.node.identity.public.raw
-        ]
+    async def keep_only(self, keys: Collection[bytes]) -> None:
+        """End the links of whoever is neither this node nor one of the peers with these keys."""
+        own = self.node.identity.public.raw
+        gone = [linked for key, linked in self._linked.items() if key not in keys and key != own]
         for linked in gone:
             linked.removed = True
         await asyncio.gather(

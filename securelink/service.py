@@ -16,9 +16,9 @@ from securelink.errors import AlreadyRunning
 from securelink.identity import PublicKey
 from securelink.invite import choose_endpoints
 from securelink.locks import FileLock
-from securelink.node import now_ms, settle
+from securelink.node import now_ms
 from securelink.server import Server
-from securelink.store import inbox, outbox, serving
+from securelink.store import inbox, outbox, peers, serving
 
 if TYPE_CHECKING:
     import sqlite3
@@ -69,6 +69,7 @@ class Service:
         self.invite = invite
         self._lock = lock
         self._tell = tell
+        self._configured = {entry.key.raw for entry in node.config.peers.values()}
         self._changed = asyncio.Event()
         self._arrived = asyncio.Event()
         self._unsubscribe = node.store.on_change(self._on_change)
@@ -172,11 +173,10 @@ class Service:
         while True:
             await self._changed.wait()
             self._changed.clear()
-            store = self.node.store
-            await self.server.keep_only(await self.node.directory())
-            if await store.read(outbox.owners):
-                await store.run(settle, self.node.home.locks, now_ms())
-            self.server.wake(await store.read(outbox.peers_with_queued))
+            keys, owners, queued = await self.node.store.read(_what_others_change)
+            await self.server.keep_only(keys | self._configured)
+            await self.node.bury(owners)
+            self.server.wake(queued)
             await asyncio.sleep(LOOK_AROUND_PAUSE)
 
     async def _watch_endpoints(self) -> None:
@@ -226,3 +226,10 @@ def _begin_to_tell(conn: sqlite3.Connection) -> None:
     """The first start tells of nothing that was there before it."""
     if inbox.cursor(conn, CURSOR) is None:
         inbox.raise_cursor(conn, CURSOR, inbox.newest_seq(conn))
+
+
+def _what_others_change(
+    conn: sqlite3.Connection,
+) -> tuple[set[bytes], list[str], list[bytes]]:
+    """The keys of the peers, the owners of rows, and who has queued rows."""
+    return peers.keys(conn), outbox.owners(conn), outbox.peers_with_queued(conn)

@@ -78,6 +78,11 @@ def list_all(conn: sqlite3.Connection, *, pending: bool = False) -> list[Peer]:
     return [_peer(row) for row in rows]
 
 
+def keys(conn: sqlite3.Connection) -> set[bytes]:
+    """Return the keys of all peers."""
+    return {key for (key,) in conn.execute("SELECT key FROM peers WHERE NOT pending")}
+
+
 def by_name(conn: sqlite3.Connection, name: str, *, pending: bool = False) -> Peer | None:
     """Return the peer of that name; a pending one only if asked."""
     row = conn.execute(f"{_SELECT} WHERE name = ? AND pending <= ?", (name, pending)).fetchone()
