@@ -31,7 +31,7 @@ from securelink.store.outbox import State
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from securelink.node import Node
 
@@ -93,12 +93,22 @@ class Sending:
         peer: the recipient; this node itself is allowed.
         choice: which of its endpoints may be used, as for `choose`.
         timeout: seconds until it must have left; None for ever.
+        failed: told of each attempt to connect that failed and is followed by another.
     """
 
-    def __init__(self, node: Node, peer: KnownPeer, *, choice: str, timeout: float | None) -> None:
+    def __init__(
+        self,
+        node: Node,
+        peer: KnownPeer,
+        *,
+        choice: str,
+        timeout: float | None,
+        failed: Callable[[SecurelinkError], None] = lambda _: None,
+    ) -> None:
         self._node = node
         self._peer = peer
         self._choice = choice
+        self._failed = failed
         self._is_me = peer.key == node.identity.public
         loop = asyncio.get_running_loop()
         self._began = loop.time()
@@ -154,6 +164,7 @@ class Sending:
                 self._endpoints,
                 self._node.hello(),
                 deadline=self._deadline,
+                failed=self._failed,
             )
             error = await self._over(connected, seq)
             if self._settled.done():

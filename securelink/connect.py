@@ -74,12 +74,14 @@ async def dial(
     hello: ClientHello,
     *,
     deadline: float | None,
+    failed: Callable[[SecurelinkError], None] = lambda _: None,
 ) -> Connected:
     """Make one link to the holder of `peer`, who is called `name`; try until it is there.
 
     Args:
         endpoints: asked anew for every attempt, as they may change meanwhile.
         deadline: when to give up, in the event loop's time; None for never.
+        failed: told of each attempt that failed and is followed by another.
 
     Raises:
         PeerRefused: they answered, and do not take us. Final.
@@ -93,9 +95,10 @@ async def dial(
     for delay in backoff.delays(FIRST_DELAY, LONGEST_DELAY, random.random):
         try:
             return await _connect(node, peer, name, await endpoints(), hello, deadline)
-        except (NotThem, LinkError):
+        except (NotThem, LinkError) as error:
             if loop.time() + delay >= deadline:
                 raise
+            failed(error)
         await asyncio.sleep(delay)
     raise AssertionError("there is always another delay")
 

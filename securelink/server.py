@@ -183,7 +183,7 @@ class Server:
                     case Introduced(key, hello):
                         return await self._decide(link, key, hello)
                     case Ended(error):
-                        _log.debug("%s: %s", link.remote[0], error.message if error else "closed")
+                        _log.debug("%s: %s", _host(link), error.message if error else "closed")
                         return None
 
     def _make_room(self, link: Link | None) -> None:
@@ -195,7 +195,7 @@ class Server:
         if link.session.state is not State.DECIDING:
             return None
         if peer is None:
-            _log.warning("%s (%s) was denied: %s", link.remote, key.short, verdict)
+            _log.warning("%s at %s was denied: %s", key.short, _host(link), verdict)
             link.deny()
             await link.aclose()
             return None
@@ -263,6 +263,10 @@ class Server:
                 link.send(Announce(told))
             except LinkClosed:
                 return
+
+
+def _host(link: Link) -> str:
+    return link.remote[0] if link.remote else "an address that is gone"
 
 
 def _listen(hosts: Sequence[str], port: int) -> list[socket.socket]:

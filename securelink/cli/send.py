@@ -11,6 +11,8 @@ from securelink.cli.options import Json, Quiet
 from securelink.errors import ExitCode, SecurelinkError, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from securelink.cli.output import Output
     from securelink.client import Outcome
     from securelink.config import Config
@@ -108,8 +110,15 @@ async def _send_all(
     for peer in recipients:
         if peer.key != node.identity.public and client.endpoint != "auto":
             choose(peer, client.endpoint)
+    timeout = client.timeout or None
     sendings = [
-        Sending(node, peer, choice=client.endpoint, timeout=client.timeout or None)
+        Sending(
+            node,
+            peer,
+            choice=client.endpoint,
+            timeout=timeout,
+            failed=_complaint(peer.name, timeout, output),
+        )
         for peer in recipients
     ]
     outcomes = asyncio.as_completed(
@@ -121,6 +130,22 @@ async def _send_all(
             plural = "s" if sending.received > 1 else ""
             output.note(f"{sending.received} message{plural} from {peer.name}: securelink inbox")
     return next((code for code in PRECEDENCE if code in codes), ExitCode.OK)
+
+
+def _complaint(
+    peer: str, timeout: float | None, output: Output
+) -> Callable[[SecurelinkError], None]:
+    """Tell a person, once, why it takes longer, so that nobody looks at a silent screen."""
+    told = False
+
+    def complain(error: SecurelinkError) -> None:
+        nonlocal told
+        if not told and output.stderr.is_terminal and not output.json:
+            until = f" for {timeout:g} s" if timeout else ", until Ctrl-C"
+            output.note(f"{peer} is not there yet, trying{until} ({error.hint or error.message})")
+        told = True
+
+    return complain
 
 
 def _report(outcome: Outcome, output: Output) -> ExitCode:

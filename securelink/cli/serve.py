@@ -93,13 +93,13 @@ async def _serve(node: Node, output: Output, *, with_invite: bool) -> None:
         if output.json:
             tell.event(service.ready())
         else:
-            _first_screen(service, output)
+            _first_screen(service, output, lonely=lonely)
         if node.config.server.port == 0:
             output.warn(f"port {service.server.port} is for this run only: peers lose this address")
         await service.run()
 
 
-def _first_screen(service: Service, output: Output) -> None:
+def _first_screen(service: Service, output: Output, *, lonely: bool) -> None:
     """Who and where this node is, and how to pair with it."""
     node, server = service.node, service.server
     key = node.identity.public
@@ -115,7 +115,7 @@ def _first_screen(service: Service, output: Output) -> None:
         output.line(f"securelink join {service.invite.encode()}")
         if not any(each.kind == "public" for each in service.invite.endpoints):
             output.note("this invite works inside this network only: no public address is in it")
-        output.note("try it here: securelink send --to me hello")
+        output.note(f"try it here: securelink send {'' if lonely else '--to me '}hello")
 
 
 def _print(event: Event, output: Output) -> None:
