@@ -1,0 +1,95 @@
+"""A node's files, opened for a command that needs no event loop."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from securelink.config import Config
+    from securelink.directory import Directory
+    from securelink.endpoints import Endpoint
+    from securelink.home import Home
+    from securelink.identity import Identity
+    from securelink.store.database import Database
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedNode:
+    """Where a node's files are, what is configured, and its store; made by `open_node`."""
+
+    home: Home
+    config: Config
+    database: Database
+
+    def identity(self) -> Identity:
+        """Return the key pair, which is made if there is none yet.
+
+        Raises:
+            IdentityError: as `keyfile.load_or_create` says.
+        """
+        from securelink import keyfile
+
+        return keyfile.load_or_create(self.home.key_file)
+
+    def directory(self) -> Directory:
+        """Return everybody this node knows at this moment."""
+        from securelink import directory
+
+        with self.database.snapshot() as conn:
+            return directory.read(conn, self.config.peers)
+
+    def reach(self) -> Reach:
+        """Return where this node can be reached: by a running `serve`'s word, else its own."""
+        from securelink import reach
+        from securelink.locks import is_held
+        from securelink.store import serving
+
+        server = self.config.server
+        with self.database.snapshot() as conn:
+            written = serving.get(conn)
+        # What a killed process wrote is still there; its lock is not.
+        if written is None or not is_held(self.home.locks / "serve.lock"):
+            return Reach(False, server.port, reach.own_endpoints(server, server.port))
+        public = server.public_endpoint(written.port)
+        endpoints = ((public,) if public else ()) + written.endpoints
+        return Reach(True, written.port, tuple(dict.fromkeys(endpoints)))
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """Where a node can be reached."""
+
+    running: bool
+    """Whether a `serve` of this node is running."""
+    port: int
+    """The port it listens on, or would: 0 if that is not known before it runs."""
+    endpoints: tuple[Endpoint, ...]
+    """The most widely reachable first; what a person named before all."""
+
+
+@contextmanager
+def open_node(*, flags: Mapping[str, Any] | None = None) -> Iterator[OpenedNode]:
+    """Open the node's files for the block, making what is not there yet.
+
+    Args:
+        flags: the command's flags that stand above the configuration, as `config.load` takes them.
+
+    Raises:
+        ConfigError, StoreError: as `config.load`, `Home.create` and `Database.open` say.
+    """
+    from securelink.config import load
+    from securelink.home import Home
+    from securelink.store.database import Database
+
+    home = Home.find()
+    config = load(home.config_file, flags=flags).config
+    home.create()
+    database = Database.open(home.store_file)
+    try:
+        yield OpenedNode(home, config, database)
+    finally:
+        database.close()
