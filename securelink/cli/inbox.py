@@ -1,0 +1,282 @@
+"""`securelink inbox`: the messages received; show, delete, follow."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from securelink.cli.app import command_app, examples
+from securelink.cli.completion import peer_names
+from securelink.cli.options import Json, Quiet, Verbose
+from securelink.errors import UnknownPeer, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from securelink.cli.opened import OpenedNode
+    from securelink.cli.output import Output
+    from securelink.store.inbox import InboxMessage
+
+app = command_app()
+
+NEWEST = 20
+"""How many messages a person is shown who does not say."""
+
+LOOK_INTERVAL = 0.1
+"""Seconds between two looks at what other processes have stored."""
+
+
+@app.callback(
+    invoke_without_command=True,
+    epilog=examples(
+        "securelink inbox",
+        "securelink inbox --unread --from alice",
+        "securelink inbox --since 2h --json",
+        "securelink inbox --follow",
+        "securelink inbox show 019a4f2e --raw > text",
+    ),
+)
+def list_messages(
+    unread: Annotated[
+        bool, typer.Option("--unread", help="Only what was not shown on a terminal yet.")
+    ] = False,
+    from_: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="NAME",
+            help="Only from this peer.",
+            autocompletion=peer_names,
+        ),
+    ] = None,
+    since: Annotated[
+        str | None,
+        typer.Option(metavar="DATE|DURATION", help="Only since then: 2026-11-01, 14:05, 2h, 3d."),
+    ] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="The newest N; 0 for all. [default: 20; with --json 0]"),
+    ] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Go on with what comes in, until Ctrl-C.")
+    ] = False,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = 0,
+) -> None:
+    """Show the newest messages, the latest last; * marks those not yet read.
+
+    Read is what was shown on a terminal. -v shows each message's ID.
+    """
+    from securelink.cli.failures import SigTerm
+    from securelink.cli.moments import parse_moment
+    from securelink.cli.opened import open_node
+    from securelink.cli.output import Output
+    from securelink.store import inbox
+
+    output = Output(json=json, quiet=quiet, verbose=verbose)
+    if limit is not None and limit < 0:
+        raise UsageError(f"--limit is 0 or more, not {limit}", hint="0 stands for all")
+    most = (0 if json else NEWEST) if limit is None else limit
+    moment = None if since is None else parse_moment(since)
+    with open_node() as node:
+        peer = None if from_ is None else _sender(node, from_)
+        with node.database.snapshot() as conn:
+            # One more than is shown tells whether there are more.
+            found = inbox.search(
+                conn, peer=peer, since=moment, unread=unread, limit=most + 1 if most else 0
+            )
+            told = inbox.newest_seq(conn)
+        if most and len(found) > most:
+            del found[0]
+            if limit is None:
+                output.note(f"the newest {most}; all of them: --limit 0")
+        try:
+            _show(output, node, found)
+            if follow:
+                _follow(output, node, told, peer)
+        except (KeyboardInterrupt, SigTerm):
+            # A signal is how a follower is meant to end.
+            if not follow:
+                raise
+            return
+    if not found and not json:
+        filtered = unread or moment is not None or peer is not None
+        output.note("no messages like that" if filtered else "no messages")
+
+
+@app.command(
+    epilog=examples("securelink inbox show 019a4f2e", "securelink inbox show 019a4f2e --raw")
+)
+def show(
+    message_id: Annotated[
+        str, typer.Argument(metavar="ID", help="A message's ID, or enough of its beginning.")
+    ],
+    raw: Annotated[
+        bool, typer.Option("--raw", help="Write the text's bytes, exactly, and nothing else.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Show one message."""
+    from securelink.cli.fields import write_fields
+    from securelink.cli.formats import clock
+    from securelink.cli.opened import open_node
+    from securelink.cli.output import Output
+    from securelink.identity import PublicKey
+    from securelink.ids import to_text
+    from securelink.store import inbox, lookup
+
+    if raw and json:
+        raise UsageError("--raw and --json exclude each other", hint="give one of them")
+    output = Output(json=json)
+    with open_node() as node:
+        with node.database.snapshot() as conn:
+            message = inbox.get(conn, lookup.message_id(conn, message_id))
+        assert message is not None, "the same snapshot has it"
+        if json:
+            _write_json(output, message)
+        elif raw:
+            output.raw(message.text.encode())
+        else:
+            fields = [
+                ("from", f"{message.peer_name} ({PublicKey(message.peer).short})"),
+                ("sent", clock(message.sent_at)),
+                ("received", clock(message.received_at)),
+                ("id", to_text(message.id)),
+            ]
+            write_fields(output, fields)
+            output.line()
+            output.line(message.text)
+        _mark_read(output, node, [message])
+
+
+@app.command(
+    epilog=examples("securelink inbox delete 019a4f2e", "securelink inbox delete --before 30d")
+)
+def delete(
+    message_id: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[ID]...", help="Messages' IDs, or enough of their beginnings."),
+    ] = None,
+    before: Annotated[
+        str | None,
+        typer.Option(metavar="DATE|DURATION", help="All that came before: 2026-11-01, 30d."),
+    ] = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Delete messages for good."""
+    from securelink.cli.moments import parse_moment
+    from securelink.cli.opened import open_node
+    from securelink.cli.output import Output
+    from securelink.store import inbox, lookup
+
+    output = Output(json=json, quiet=quiet)
+    if (before is None) == (not message_id):
+        raise UsageError(
+            "give either messages' IDs or --before", hint="try: securelink inbox delete --help"
+        )
+    moment = None if before is None else parse_moment(before)
+    with open_node() as node, node.database.transaction() as conn:
+        if moment is not None:
+            count = inbox.delete_before(conn, moment)
+        else:
+            # Every ID is found before any message goes.
+            ids = {lookup.message_id(conn, typed) for typed in message_id or ()}
+            count = inbox.delete(conn, ids)
+    if json:
+        output.result({"status": "deleted", "count": count})
+    else:
+        output.note(f"deleted {count} {'message' if count == 1 else 'messages'}")
+
+
+def _sender(node: OpenedNode, name: str) -> bytes:
+    """Return the key of the peer called *name*, or of one that was when it wrote to us.
+
+    Raises:
+        UnknownPeer: if there is none.
+        UsageError: if there were several.
+    """
+    from securelink.errors import BadPeerId
+    from securelink.identity import PublicKey
+    from securelink.store import lookup
+
+    try:
+        return node.directory().by_name(name).key.raw
+    except UnknownPeer:
+        with node.database.snapshot() as conn:
+            former = lookup.senders_called(conn, name)
+        if len(former) > 1:
+            raise UsageError(
+                f"several former peers were called {name}",
+                hint="give the peer ID; `securelink inbox --json` shows it",
+            ) from None
+        if former:
+            return former[0]
+        try:
+            return PublicKey.from_peer_id(name).raw
+        except BadPeerId:
+            pass
+        raise
+
+
+def _show(output: Output, node: OpenedNode, messages: Sequence[InboxMessage]) -> None:
+    for message in messages:
+        if output.json:
+            _write_json(output, message)
+        else:
+            _write_lines(output, message)
+    _mark_read(output, node, messages)
+
+
+def _follow(output: Output, node: OpenedNode, told: int, peer: bytes | None) -> None:
+    """Show what any process of this node stores after the message *told*, for ever."""
+    import time
+
+    from securelink.store import inbox
+
+    while True:
+        with node.database.snapshot() as conn:
+            found = inbox.after(conn, told)
+        if found:
+            told = found[-1].seq
+            _show(output, node, [each for each in found if peer is None or each.peer == peer])
+        else:
+            time.sleep(LOOK_INTERVAL)
+
+
+def _write_lines(output: Output, message: InboxMessage) -> None:
+    from securelink.cli.formats import clock, message_line
+    from securelink.cli.output import Style, Styled
+    from securelink.ids import to_text
+
+    mark = "  " if message.read else "* "
+    if output.verbose:
+        heading = f"{clock(message.received_at)} {message.peer_name} "
+        output.line(Styled(mark, Style.BOLD), heading, Styled(to_text(message.id), Style.DIM))
+        text = message.text.rstrip("\r\n").replace("\n", "\n        ")
+        output.line(f"        {text}")
+    else:
+        line = message_line(message.received_at, message.peer_name, message.text)
+        output.line(Styled(mark, Style.BOLD), line.replace("\n", "\n  "))
+
+
+def _write_json(output: Output, message: InboxMessage) -> None:
+    import msgspec
+
+    from securelink.service import event_of
+
+    event = msgspec.to_builtins(event_of(message))
+    del event["event"]
+    output.result(event | {"read": message.read})
+
+
+def _mark_read(output: Output, node: OpenedNode, messages: Sequence[InboxMessage]) -> None:
+    """Note that a person was shown these messages, if that is so."""
+    from securelink.store import inbox
+
+    unread = [message.seq for message in messages if not message.read]
+    if unread and output.is_terminal and not output.json:
+        with node.database.transaction() as conn:
+            inbox.mark_read(conn, unread)
