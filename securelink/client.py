@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from securelink import endpoints
-from securelink.connect import Connected, dial
+from securelink import backoff, endpoints
+from securelink.connect import FIRST_DELAY, LONGEST_DELAY, Connected, dial
 from securelink.delivery import Delivery
 from securelink.directory import ME, KnownPeer
 from securelink.endpoints import Endpoint, Kind
@@ -156,7 +157,7 @@ class Sending:
     # ---- over a link of our own
 
     async def _deliver(self, seq: int) -> Endpoint:
-        while True:
+        for delay in backoff.delays(FIRST_DELAY, LONGEST_DELAY, random.random):
             connected = await dial(
                 self._node,
                 self._peer.key,
@@ -171,6 +172,9 @@ class Sending:
                 return self._verdict(connected.endpoint)
             if self._is_late():
                 raise error or LinkError("no receipt came in time")
+            # The link was ready and has ended: not at once again, should that repeat itself.
+            await asyncio.sleep(delay)
+        raise AssertionError("there is always another delay")
 
     async def _endpoints(self) -> Sequence[Endpoint]:
         if not self._is_me or self._choice not in {"auto", *Kind}:

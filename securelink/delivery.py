@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from securelink.endpoints import Kind
+from securelink.endpoints import Endpoint, Kind, kind_of
 from securelink.errors import LinkClosed, SecurelinkError, StoreError, StoreFull
 from securelink.messages import Announce, Receipt, RefusalCode, Refused, Text
 from securelink.node import now_ms
@@ -127,11 +127,18 @@ class Delivery:
                 received_at=now,
             )
         for announce in announced[-1:]:
-            usable = [each for each in announce.endpoints if each.kind is not Kind.LOOPBACK]
+            usable = self._usable(announce)
             addresses.set_endpoints(
                 conn, self._peer.key.raw, addresses.Source.ANNOUNCED, usable[:MOST_ANNOUNCED], now
             )
         return self._outgoing.record(conn, answers)
+
+    def _usable(self, announce: Announce) -> list[Endpoint]:
+        """What was announced, less the loopback addresses that mean another machine."""
+        remote = self._link.remote
+        if remote is not None and kind_of(remote[0]) is Kind.LOOPBACK:
+            return list(announce.endpoints)
+        return [each for each in announce.endpoints if kind_of(each.host) is not Kind.LOOPBACK]
 
     def _answer_all(self, texts: Sequence[Text], error: StoreError | None) -> None:
         code = RefusalCode.DISK_FULL if isinstance(error, StoreFull) else RefusalCode.BUSY

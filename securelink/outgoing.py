@@ -35,6 +35,9 @@ FIRST_REST = 1.0
 LONGEST_REST = 60.0
 """Seconds for which a peer's rows rest after it has refused one for now."""
 
+LOCK_PAUSE = 1.0
+"""Seconds until a drain lock that another process holds is tried again."""
+
 REASONS = {
     RefusalCode.TOO_LONG: "too long",
     RefusalCode.NOT_ALLOWED: "not allowed",
@@ -191,6 +194,9 @@ class Outgoing:
                 continue
             if self._drains and self._lock is None:
                 self._lock = self._node.drain_lock(self._peer)
+                if self._lock is None:
+                    # Its holder may leave rows behind when it goes, and tells nobody.
+                    asyncio.get_running_loop().call_later(LOCK_PAUSE, self.wake)
             rows = await self._node.store.read(self._candidates)
             rows = await self._refuse_too_long(rows, link)
             await self._send(self._fitting(rows, link), link)
