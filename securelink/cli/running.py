@@ -39,7 +39,7 @@ def run(command: Callable[[], Coroutine[Any, Any, T]]) -> T:
         return await command()
 
     try:
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        with asyncio.Runner() as runner:
             return runner.run(cancelled_by_signals())
     except asyncio.CancelledError:
         if not caught:
@@ -47,12 +47,3 @@ def run(command: Callable[[], Coroutine[Any, Any, T]]) -> T:
     if caught[0] is signal.SIGINT:
         raise Interrupted("interrupted")
     raise Terminated("terminated")
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """uvloop's, where the extra `fast` has installed it."""
-    try:
-        import uvloop
-    except ImportError:
-        return None
-    return uvloop.new_event_loop
