@@ -82,10 +82,14 @@ async def _serve(node: Node, output: Output, *, with_invite: bool) -> None:
     task = asyncio.current_task()
     assert task is not None
 
-    def broken() -> None:
+    gone = False
+
+    def reader_gone() -> None:
+        nonlocal gone
+        gone = True
         task.cancel()
 
-    tell = TellingThread(lambda event: _print(event, output), broken)
+    tell = TellingThread(lambda event: _print(event, output), reader_gone)
     lonely = not (await node.directory()).peers
     for_a_person = output.is_terminal and not output.json
     with_invite = with_invite or (lonely and for_a_person)
@@ -96,7 +100,12 @@ async def _serve(node: Node, output: Output, *, with_invite: bool) -> None:
             _first_screen(service, output, lonely=lonely)
         if node.config.server.port == 0:
             output.warn(f"port {service.server.port} is for this run only: peers lose this address")
-        await service.run()
+        try:
+            await service.run()
+        except asyncio.CancelledError:
+            if gone:
+                raise BrokenPipeError from None
+            raise
 
 
 def _first_screen(service: Service, output: Output, *, lonely: bool) -> None:
