@@ -13,13 +13,14 @@ import socket
 from typing import TYPE_CHECKING, Self, cast
 
 from securelink.errors import LinkClosed
+from securelink.messages import Receipt, Refused
 from securelink.session import Ended, Happening, Session
 from securelink.states import ENDED, State
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from securelink.messages import Announce, Receipt, Refused, Text
+    from securelink.messages import Announce, Text
     from securelink.window import Window
 
 WRITE_BUFFER = 256 * 1024
@@ -27,6 +28,10 @@ WRITE_BUFFER = 256 * 1024
 
 NOT_SENT_LOW_WATER = 128 * 1024
 """Bytes that the kernel takes beyond what it has sent: a receipt overtakes all the rest."""
+
+READ_AHEAD = 4096
+"""Happenings that may wait for the owner before reading pauses. Nobody who keeps to the window
+comes near it; announcements have no window."""
 
 
 class Link(asyncio.BufferedProtocol):
@@ -57,8 +62,13 @@ class Link(asyncio.BufferedProtocol):
         """All that has happened since the last call; `Ended` is the last thing ever.
 
         Waits until there is something; nothing at all is returned only after a `nudge`.
+
+        Raises:
+            LinkClosed: `Ended` was returned before.
         """
         while not self._happenings and not self._nudged:
+            if self.session.state in ENDED:
+                raise LinkClosed("the link has ended")
             self._arrived.clear()
             await self._arrived.wait()
         self._nudged = False
@@ -67,6 +77,9 @@ class Link(asyncio.BufferedProtocol):
     def rest(self) -> list[Happening]:
         """All that has happened since the last call, without waiting."""
         happenings, self._happenings = self._happenings, []
+        transport = self._transport
+        if len(happenings) > READ_AHEAD and transport is not None and not transport.is_closing():
+            transport.resume_reading()
         return happenings
 
     def nudge(self) -> None:
@@ -86,28 +99,45 @@ class Link(asyncio.BufferedProtocol):
         """Queue a message.
 
         Raises:
-            LinkClosed: the link has ended, or is ending.
+            LinkClosed: the link has ended, or is ending; after the other side's CLOSE receipts
+                and refusals may still be sent.
         """
-        if self.session.state not in {State.OPEN, State.CLOSE_RECEIVED}:
-            raise LinkClosed("the link has ended")
+        state = self.session.state
+        if state is State.CLOSE_SENT or (
+            state is State.CLOSE_RECEIVED and not isinstance(message, Receipt | Refused)
+        ):
+            raise LinkClosed("the link is ending")
+        self._refuse_the_end()
         self.session.send(message)
         if self._flush_soon is None:
             self._flush_soon = self._loop.call_soon(self._flush)
 
     def proceed(self) -> None:
-        """Client: introduce ourselves to the server, which has shown that it holds its key."""
+        """Client: introduce ourselves to the server, which has shown that it holds its key.
+
+        Raises:
+            LinkClosed: the link has ended meanwhile.
+        """
+        self._refuse_the_end()
         self.session.proceed()
         self._flush()
 
     def admit(self, name: str, waiting: int) -> None:
-        """Server: take the link."""
+        """Server: take the link; `waiting` texts wait for the client.
+
+        Raises:
+            LinkClosed: the link has ended meanwhile.
+        """
+        self._refuse_the_end()
         self.session.admit(name, waiting)
         self._flush()
+        self._set_timer()
 
     def deny(self) -> None:
-        """Server: turn the client away."""
-        self.session.deny()
-        self._flush()
+        """Server: turn the client away, if it has not gone by itself."""
+        if self.session.state not in ENDED:
+            self._tell(self.session.deny())
+            self._flush()
 
     async def aclose(self) -> None:
         """End the link in order, as far as the other side lets us, in the close timeout.
@@ -115,21 +145,14 @@ class Link(asyncio.BufferedProtocol):
         Both sides send their last record, then end of file, and read until the other's: closing
         at once would reset the connection and lose what the other side has not read yet.
         """
-        assert self._transport is not None
         try:
             async with asyncio.timeout(self._close_timeout):
-                self.session.close()
-                self._flush()
-                while self.session.state not in ENDED:
-                    self._arrived.clear()
-                    await self._arrived.wait()
-                if self.session.state is State.CLOSED and not self._transport.is_closing():
-                    self._transport.write_eof()
-                    await self._lost.wait()
+                await self._end_in_order()
         except TimeoutError:
             pass
         finally:
             self.abort()
+        await self._lost.wait()
 
     def abort(self) -> None:
         """Drop the connection at once."""
@@ -196,33 +219,72 @@ class Link(asyncio.BufferedProtocol):
 
     # ---- inside
 
+    def _refuse_the_end(self) -> None:
+        if self.session.state in ENDED:
+            raise LinkClosed("the link has ended")
+
+    async def _end_in_order(self) -> None:
+        transport = self._transport
+        assert transport is not None
+        self._tell(self.session.close())
+        # It is not much, and nothing comes after it: this goes past a pause in writing.
+        self._write()
+        while self.session.state not in ENDED:
+            self._arrived.clear()
+            await self._arrived.wait()
+        if self.session.state is State.CLOSED and not transport.is_closing():
+            # The other side may have gone a moment ago, and the kernel knows before we do.
+            with contextlib.suppress(OSError):
+                transport.write_eof()
+            await self._lost.wait()
+
     def _tell(self, happenings: list[Happening]) -> None:
         if not happenings:
             return
         self._happenings += happenings
         self._arrived.set()
         last = happenings[-1]
-        if isinstance(last, Ended) and last.error is not None and self._transport is not None:
-            # Whoever broke the rules, or has gone, gets no answer.
-            self._transport.abort()
+        transport = self._transport
+        if transport is not None and not transport.is_closing():
+            if isinstance(last, Ended) and last.error is not None:
+                # Whoever broke the rules, or has gone, gets no answer.
+                transport.abort()
+            elif len(self._happenings) > READ_AHEAD:
+                transport.pause_reading()
+        self._set_timer()
 
     def _flush(self) -> None:
         if self._flush_soon is not None:
             self._flush_soon.cancel()
             self._flush_soon = None
+        while not self._paused and self._write():
+            pass
+
+    def _write(self) -> bool:
+        """Hand over one batch; tell whether there was one."""
         transport = self._transport
         if transport is None or transport.is_closing():
-            return
-        while not self._paused and (data := self.session.data_to_send(self._loop.time())):
+            return False
+        data = self.session.data_to_send(self._loop.time())
+        if data:
             transport.write(data)
+        return bool(data)
 
     def _set_timer(self) -> None:
+        """Let the timer go off when the session is due, or before.
+
+        Traffic only moves that on, so it is set anew when it has gone off, and not for each
+        record; the handshake's end may bring it nearer.
+        """
         due = self.session.deadline()
-        if due is not None:
-            self._timer = self._loop.call_at(due, self._on_timer)
+        if due is None or (self._timer is not None and self._timer.when() <= due):
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_at(due, self._on_timer)
 
     def _on_timer(self) -> None:
-        # Traffic since then has only moved the deadline on, so one timer at a time is enough.
+        self._timer = None
         self._tell(self.session.tick(self._loop.time()))
         self._flush()
         self._set_timer()
