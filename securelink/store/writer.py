@@ -118,8 +118,9 @@ class Store:
     async def aclose(self) -> None:
         """Finish the jobs that wait, close the file and end the threads; twice does nothing."""
         self._closed = True
-        # The writer last: the last connection of all processes tidies the WAL away.
-        for worker in (self._reader, self._writer):
+        workers = (self._reader, self._writer)
+        for worker in workers:
             worker.stop()
+        for worker in workers:
             await asyncio.shield(worker.ended)
             worker.join()

@@ -50,11 +50,14 @@ def test_unused_announced_ones_are_dropped(conn: sqlite3.Connection) -> None:
     assert addresses.endpoints(conn, BOB) == [SIX, LAN, OTHER]
     addresses.prune(conn, 1001 + addresses.UNUSED_KEPT)
     assert addresses.endpoints(conn, BOB) == [SIX, OTHER]
-    # Announced again, it keeps the day of its last use, and is as fresh as the announcement.
+    # Announced again with a clock set back, it keeps the day of its last use.
     addresses.set_endpoints(conn, BOB, Source.ANNOUNCED, [OTHER], 2000)
     addresses.prune(conn, 2001 + addresses.UNUSED_KEPT)
     assert addresses.endpoints(conn, BOB) == [SIX, OTHER]
+    addresses.set_endpoints(conn, BOB, Source.ANNOUNCED, [OTHER], 6000)
     addresses.prune(conn, 5001 + addresses.UNUSED_KEPT)
+    assert addresses.endpoints(conn, BOB) == [SIX, OTHER]
+    addresses.prune(conn, 6001 + addresses.UNUSED_KEPT)
     assert addresses.endpoints(conn, BOB) == [SIX]
 
 

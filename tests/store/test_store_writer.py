@@ -36,11 +36,15 @@ def receive(conn: sqlite3.Connection, number: int, size: int = 2) -> int | None:
 
 
 def run(main: Callable[[], Coroutine[object, object, None]]) -> None:
+    errors: list[dict[str, object]] = []
+
     async def limited() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, error: errors.append(error))
         async with asyncio.timeout(30):
             await main()
 
     asyncio.run(limited())
+    assert errors == []
 
 
 @asynccontextmanager
@@ -473,11 +477,11 @@ def test_opening_interrupted(path: Path) -> None:
         opening.cancel()
         with pytest.raises(asyncio.CancelledError):
             await opening
+        for thread in store_threads():
+            await asyncio.to_thread(thread.join, 10)
+        assert store_threads() == []
 
     run(main)
-    for thread in store_threads():
-        thread.join(10)
-    assert store_threads() == []
 
 
 def test_killed_while_writing(path: Path) -> None:
