@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 import time
 import uuid
@@ -23,6 +25,10 @@ if TYPE_CHECKING:
     from securelink.directory import Directory
     from securelink.home import Home
     from securelink.identity import Identity
+
+
+CLOSE_TIMEOUT = 1.0
+"""Seconds for which the store may finish what waits when the node is closed."""
 
 
 class Node:
@@ -104,8 +110,11 @@ class Node:
         return FileLock.acquire(self.home.locks / f"drain-{peer.hex()}.lock")
 
     async def aclose(self) -> None:
-        """Close the store and give back the locks."""
-        await self.store.aclose()
+        """Close the store and give back the locks, in `CLOSE_TIMEOUT` at most."""
+        with contextlib.suppress(TimeoutError):
+            # Another process may hold the write lock; nothing that owes a receipt waits here.
+            async with asyncio.timeout(CLOSE_TIMEOUT):
+                await self.store.aclose()
         self._lock.release(unlink=True)
 
     async def __aenter__(self) -> Self:

@@ -7,16 +7,17 @@ looked at again after each commit, whoever made it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol, Self
 
 from securelink import events, ids, pairing, reach
-from securelink.errors import AlreadyRunning
+from securelink.errors import AlreadyRunning, StoreError
 from securelink.identity import PublicKey
 from securelink.invite import choose_endpoints
 from securelink.locks import FileLock
-from securelink.node import now_ms
+from securelink.node import CLOSE_TIMEOUT, now_ms
 from securelink.server import Server
 from securelink.store import inbox, outbox, peers, serving
 
@@ -130,7 +131,10 @@ class Service:
         """End all links in order and give back the lock."""
         self._unsubscribe()
         await self.server.aclose()
-        await self.node.store.run(serving.clear, os.getpid())
+        with contextlib.suppress(TimeoutError, StoreError):
+            # A stale row is harmless: the lock tells whether anybody serves.
+            async with asyncio.timeout(CLOSE_TIMEOUT):
+                await self.node.store.run(serving.clear, os.getpid())
         self._lock.release()
 
     async def __aenter__(self) -> Self:
