@@ -27,7 +27,11 @@
     ├─ NoReceipt                                  6
     ├─ StoreError                                 1
     │  ├─ StoreTooNew, StoreBusy, StoreFull       1
-    └─ AlreadyRunning                             1
+    ├─ AlreadyRunning                             1
+    └─ NatError                                   7
+       ├─ NoGateway, RouterSilent, RouterFailed, NoUsableAddress
+       ├─ MappingRefused, PortTaken, SamePortOnly, PermanentOnly
+       └─ UpnpMissing
 
 An error's message is one line for the person at the keyboard; the hint, where there is one,
 is the next step. Neither ever holds a key, a token or a text.
@@ -48,6 +52,7 @@ class ExitCode(enum.IntEnum):
     NOT_THEM = 4
     REFUSED = 5
     UNCONFIRMED = 6
+    ROUTER = 7
     INTERRUPTED = 130
     TERMINATED = 143
 
@@ -216,3 +221,49 @@ class StoreFull(StoreError):
 
 class AlreadyRunning(SecurelinkError):
     """Another process of this node already does this."""
+
+
+class NatError(SecurelinkError):
+    """The router refused, there is none, or it can't help."""
+
+    exit_code = ExitCode.ROUTER
+
+
+class NoGateway(NatError):
+    """This machine has no IPv4 gateway, or none in the network that was chosen."""
+
+
+class RouterSilent(NatError):
+    """The router did not answer in time."""
+
+
+class RouterFailed(NatError):
+    """The router answered that it failed, or with something that makes no sense."""
+
+
+class NoUsableAddress(NatError):
+    """The router has no external address at present."""
+
+
+class MappingRefused(NatError):
+    """The router allows this machine no mapping."""
+
+
+class PortTaken(NatError):
+    """The external port belongs to somebody else; `owner` says to whom, if that is known."""
+
+    def __init__(self, message: str, *, owner: str = "", hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.owner = owner
+
+
+class SamePortOnly(NatError):
+    """The router maps a port to the same port only."""
+
+
+class PermanentOnly(NatError):
+    """The router grants mappings without an end only."""
+
+
+class UpnpMissing(NatError):
+    """UPnP needs the package miniupnpc, which is not installed."""

@@ -76,7 +76,59 @@ class Invite(_Event, frozen=True, kw_only=True, tag="invite"):
     endpoints: tuple[Endpoint, ...]
 
 
-Event: TypeAlias = Ready | Paired | LinkUp | LinkDown | Message | Invite
+class Mapped(_Event, frozen=True, kw_only=True, tag="mapping"):
+    """The router forwards `external` to `local`; nobody outside has tried it yet.
+
+    `good_until` is when the mapping ends if it is not renewed; None: never.
+    """
+
+    method: str
+    protocol: str
+    external: Address
+    local: Address
+    good_until: str | None
+    note: str | None = None
+
+
+class MappingFailed(_Event, frozen=True, kw_only=True, tag="mapping-failed"):
+    """No mapping that would be of use; `sentence` says why, `hint` the next step."""
+
+    verdict: str
+    reason: str
+    sentence: str
+    hint: str | None
+
+
+class MappingLost(_Event, frozen=True, kw_only=True, tag="mapping-lost"):
+    """The mapping that was told of holds no longer; another try follows."""
+
+    reason: str
+
+
+class PublicAddress(_Event, frozen=True, kw_only=True, tag="public-address"):
+    """What the router, a STUN server or this machine's own interface gives as its address.
+
+    `source` is `pcp`, `nat-pmp`, `upnp`, `stun` or `interface`; `kind` tells whether it is one:
+    `public`, `private`, `shared` (100.64.0.0/10), `empty` or `reserved`.
+    """
+
+    host: str
+    source: str
+    kind: str
+
+
+Event: TypeAlias = (
+    Ready
+    | Paired
+    | LinkUp
+    | LinkDown
+    | Message
+    | Invite
+    | Mapped
+    | MappingFailed
+    | MappingLost
+    | PublicAddress
+)
 
 
 def rfc3339(time: int) -> str:

@@ -100,10 +100,13 @@ class Node:
         What may have left is queued for the next link, the rest is given up.
         """
         for owner in owners:
-            path = _owner_lock(self.home.locks, owner)
-            if not is_held(path):
+            if not self.is_alive(owner):
                 await self.store.run(outbox.bury_owner, owner, now_ms())
-                path.unlink(missing_ok=True)
+                _owner_lock(self.home.locks, owner).unlink(missing_ok=True)
+
+    def is_alive(self, owner: str) -> bool:
+        """Whether the process that `owner` names still runs."""
+        return is_held(_owner_lock(self.home.locks, owner))
 
     def drain_lock(self, peer: bytes) -> FileLock | None:
         """The right to send the queued rows of a peer, or None if another process has it."""

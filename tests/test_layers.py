@@ -16,9 +16,18 @@ ROWS: tuple[tuple[int, frozenset[str]], ...] = (
     (0, frozenset({"names", "identity", "endpoints"})),
     (1, frozenset({"noise", "framing", "records", "window", "messages", "states", "backoff"})),
     (1, frozenset({"hello", "events", "invite", "gate"})),
+    (1, frozenset({"nat", "nat.terms", "nat.timing", "nat.ports"})),
+    (1, frozenset({"nat.pcp", "nat.natpmp", "nat.stun", "nat.ssdp"})),
     (2, frozenset({"session"})),
+    (2, frozenset({"nat.diagnosis"})),
     (3, frozenset({"home", "config", "keyfile", "locks", "interfaces", "store", "link"})),
+    (3, frozenset({"nat.clock", "nat.route"})),
+    (3, frozenset({"nat.datagrams", "nat.search"})),
+    (3, frozenset({"nat.clients", "nat.upnp", "nat.outside"})),
     (4, frozenset({"directory", "reach"})),
+    (4, frozenset({"nat.ledger", "nat.probe"})),
+    (4, frozenset({"nat.mapping", "nat.sweep", "nat.address"})),
+    (4, frozenset({"nat.keeper"})),
     (4, frozenset({"node"})),
     (4, frozenset({"connect", "outgoing"})),
     (4, frozenset({"delivery", "pairing"})),
@@ -28,6 +37,9 @@ ROWS: tuple[tuple[int, frozenset[str]], ...] = (
     (7, frozenset({"__main__"})),
 )
 """From the ground up: a module imports from rows below its own, a package also from itself."""
+
+SPLIT = frozenset({"nat"})
+"""Packages that reach over several layers: each of their modules is a room of its own."""
 
 LAYER = {name: layer for layer, names in ROWS for name in names}
 ROW = {name: row for row, (_, names) in enumerate(ROWS) for name in names}
@@ -46,7 +58,14 @@ def modules() -> list[Path]:
 
 def room(path: Path) -> str:
     """The module or package right under `securelink` that a file belongs to."""
-    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+    return room_of([part.removesuffix(".py") for part in path.relative_to(ROOT).parts])
+
+
+def room_of(parts: list[str]) -> str:
+    """The room that the path of a file, or the name of what is imported, leads to."""
+    if parts[0] in SPLIT and parts[1:] and parts[1] != "__init__":
+        return ".".join(parts[:2])
+    return parts[0]
 
 
 def imported(path: Path) -> set[str]:
@@ -58,8 +77,8 @@ def imported(path: Path) -> set[str]:
         elif isinstance(found, ast.ImportFrom):
             assert found.level == 0, f"{path} imports relatively"
             assert found.module is not None
-            if found.module == "securelink":
-                names |= {f"securelink.{alias.name}" for alias in found.names}
+            if found.module.removeprefix("securelink.") in SPLIT | {"securelink"}:
+                names |= {f"{found.module}.{alias.name}" for alias in found.names}
             else:
                 names.add(found.module)
     return names
@@ -76,7 +95,7 @@ def test_arrows_go_down_only(path: Path) -> None:
         package, _, rest = name.partition(".")
         if package != "securelink":
             continue
-        target = rest.partition(".")[0]
+        target = room_of(rest.split("."))
         if target in {"", "__version__"} or target == own:
             continue
         assert ROW[target] < ROW[own], f"{own} imports {target}, which does not stand below it"

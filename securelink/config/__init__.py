@@ -14,6 +14,7 @@ from securelink.config.model import (
     Config,
     ConfiguredPeer,
     LogConfig,
+    NatConfig,
     NodeConfig,
     ServerConfig,
 )
@@ -26,6 +27,7 @@ __all__ = [
     "ConfiguredPeer",
     "LoadedConfig",
     "LogConfig",
+    "NatConfig",
     "NodeConfig",
     "ServerConfig",
     "load",

@@ -15,6 +15,7 @@ from securelink.config.model import (
     Config,
     ConfiguredPeer,
     LogConfig,
+    NatConfig,
     NodeConfig,
     ServerConfig,
 )
@@ -80,6 +81,7 @@ def load(
     config = Config(
         node=NodeConfig(**found["node"]),
         server=ServerConfig(**found["server"]),
+        nat=NatConfig(**found["nat"]),
         client=ClientConfig(**found["client"]),
         peers=_peers(document),
         limits=limits,

@@ -8,8 +8,11 @@ from securelink import endpoints
 from securelink.endpoints import Endpoint, Kind
 from securelink.identity import PublicKey
 from securelink.limits import Limits
+from securelink.nat.terms import Method
 
 DEFAULT_PORT = 24819
+
+NAT_METHODS = ("auto", *Method)
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
@@ -36,11 +39,39 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
     announce: bool = True
     """Whether linked peers are told this node's present endpoints."""
 
+    upnp: bool = False
+    """Whether the router is asked to forward the port, by whatever `[nat] method` allows."""
+
     def public_endpoint(self, port: int) -> Endpoint | None:
         """Return the endpoint that `public` names, with *port* where it names none."""
         if not self.public:
             return None
         return Endpoint(Kind.PUBLIC, *endpoints.parse(self.public, default_port=port))
+
+
+class NatConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """`[nat]`: how the router is asked."""
+
+    method: str = "auto"
+    """One of `NAT_METHODS`."""
+
+    gateway: str = ""
+    """The router's IPv4 address; empty: the default route's."""
+
+    interface: str = ""
+    """The name of the network interface whose default route counts; empty: any."""
+
+    external_port: int = 0
+    """The port on the router's outer side; 0: the same as ours."""
+
+    lease: int = 3600
+    """For how many seconds a mapping is asked for; it is renewed in time."""
+
+    stun: tuple[str, ...] = ()
+    """HOST[:PORT] of STUN servers that may be asked which address the internet sees."""
+
+    public_address: bool = True
+    """Whether the router is asked for its address when it is not asked to forward a port."""
 
 
 class ClientConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,6 +108,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
 
     node: NodeConfig = NodeConfig()
     server: ServerConfig = ServerConfig()
+    nat: NatConfig = NatConfig()
     client: ClientConfig = ClientConfig()
     peers: dict[str, ConfiguredPeer] = {}
     limits: Limits = Limits()
@@ -86,6 +118,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
 TABLES: dict[str, type[msgspec.Struct]] = {
     "node": NodeConfig,
     "server": ServerConfig,
+    "nat": NatConfig,
     "client": ClientConfig,
     "limits": Limits,
     "log": LogConfig,

@@ -12,9 +12,11 @@ import re
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from securelink import endpoints, names
-from securelink.config.model import DEFAULT_PORT, KEYS, LOG_LEVELS
+from securelink.config.model import DEFAULT_PORT, KEYS, LOG_LEVELS, NAT_METHODS
 from securelink.endpoints import Kind
 from securelink.errors import SecurelinkError
+from securelink.nat import stun
+from securelink.nat.terms import LARGEST_PORT, LONGEST_LEASE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,6 +27,8 @@ _T = TypeVar("_T")
 
 _TRUE, _FALSE = frozenset({"true", "yes", "on", "1"}), frozenset({"false", "no", "off", "0"})
 _MAX_MESSAGE = 1 << 31
+_INTERFACE = re.compile(r"[^\s/-][^\s/]{0,14}")
+"""As long as Linux allows; no dash in front, as it becomes a command's argument on macOS."""
 _LONGEST_SHOWN = 60
 
 
@@ -163,6 +167,48 @@ def _endpoint(value: str) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+def _method(value: str) -> str:
+    if value in NAT_METHODS:
+        return value
+    raise ValueError(f"expected one of {', '.join(NAT_METHODS)}, not {value!r}")
+
+
+def _gateway(value: str) -> str:
+    if not value:
+        return value
+    try:
+        address = ipaddress.IPv4Address(value)
+    except ValueError:
+        raise ValueError(f"expected the router's IPv4 address, not {value!r}") from None
+    if address.is_unspecified or address.is_multicast or address.is_reserved:
+        raise ValueError(f"expected the router's IPv4 address, and {value} is no machine's")
+    return str(address)
+
+
+def _interface(value: str) -> str:
+    if not value or _INTERFACE.fullmatch(value):
+        return value
+    raise ValueError(f"expected the name of a network interface, such as eth0, not {value!r}")
+
+
+def _external_port(value: int) -> int:
+    if 0 <= value <= LARGEST_PORT:
+        return value
+    raise ValueError(f"expected a port, 1 to {LARGEST_PORT}, or 0 for our own, not {value}")
+
+
+def _lease(value: int) -> int:
+    if 1 <= value <= LONGEST_LEASE:
+        return value
+    raise ValueError(f"expected 1 to {LONGEST_LEASE} seconds, not {value}")
+
+
+def _stun(value: tuple[str, ...]) -> tuple[str, ...]:
+    for server in value:
+        endpoints.parse(server, default_port=stun.PORT)
+    return tuple(dict.fromkeys(value))
+
+
 def _log_level(value: str) -> str:
     if value in LOG_LEVELS:
         return value
@@ -174,6 +220,12 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "server.host": _hosts,
     "server.port": _port,
     "server.public": _public,
+    "nat.method": _method,
+    "nat.gateway": _gateway,
+    "nat.interface": _interface,
+    "nat.external_port": _external_port,
+    "nat.lease": _lease,
+    "nat.stun": _stun,
     "client.peer": _name,
     "client.endpoint": _endpoint,
     "client.timeout": _not_negative,

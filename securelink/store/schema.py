@@ -108,7 +108,27 @@ CREATE TABLE serving (
 );
 """
 
-MIGRATIONS: tuple[str, ...] = (_VERSION_1,)
+_VERSION_2 = """
+-- What routers were asked to map. An owner is a process, as in outbox; '' if a mapping was left
+-- to its lease on purpose.
+CREATE TABLE mappings (
+    owner         TEXT NOT NULL,
+    method        TEXT NOT NULL CHECK (method IN ('pcp', 'nat-pmp', 'upnp')),
+    gateway       TEXT NOT NULL,
+    protocol      TEXT NOT NULL CHECK (protocol IN ('tcp', 'udp')),
+    external_host TEXT NOT NULL,
+    external_port INTEGER NOT NULL CHECK (external_port BETWEEN 1 AND 65535),
+    local_host    TEXT NOT NULL,
+    local_port    INTEGER NOT NULL CHECK (local_port BETWEEN 1 AND 65535),
+    lease         INTEGER NOT NULL CHECK (lease >= 0),
+    nonce         BLOB NOT NULL CHECK (length(nonce) = 12),
+    description   TEXT NOT NULL,
+    made_at       INTEGER NOT NULL,
+    PRIMARY KEY (owner, method, gateway, protocol, external_port)
+);
+"""
+
+MIGRATIONS: tuple[str, ...] = (_VERSION_1, _VERSION_2)
 """SQL scripts; the one at index n leads from version n to n + 1."""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from securelink.store import addresses, inbox, invites, outbox
+from securelink.store import addresses, inbox, invites, mappings, outbox
 
 if TYPE_CHECKING:
     import sqlite3
@@ -16,3 +16,4 @@ def prune(conn: sqlite3.Connection, now: int) -> None:
     outbox.prune(conn, now)
     invites.prune(conn, now)
     addresses.prune(conn, now)
+    mappings.prune(conn, now)

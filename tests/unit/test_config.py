@@ -99,6 +99,18 @@ OTHER = {
     "server.port": (0, "0", "0"),
     "server.public": ("home.example:4000", '"home.example:4000"', "home.example:4000"),
     "server.announce": (False, "false", "no"),
+    "server.upnp": (True, "true", "yes"),
+    "nat.method": ("nat-pmp", '"nat-pmp"', "nat-pmp"),
+    "nat.gateway": ("192.168.1.1", '"192.168.1.1"', "192.168.1.1"),
+    "nat.interface": ("eth0", '"eth0"', "eth0"),
+    "nat.external_port": (4000, "4000", "4000"),
+    "nat.lease": (3, "3", "3"),
+    "nat.stun": (
+        ("stun.example", "1.2.3.4:5"),
+        '["stun.example", "1.2.3.4:5"]',
+        "stun.example,1.2.3.4:5",
+    ),
+    "nat.public_address": (False, "false", "off"),
     "client.peer": ("alice", '"alice"', "alice"),
     "client.endpoint": ("lan", '"lan"', "lan"),
     "client.timeout": (2.5, "2.5", "2.5"),
@@ -276,7 +288,38 @@ WRONG = {
         ", line 2: sever: unknown table; did you mean server?",
     ),
     "unknown table, nothing near": ("[zzz]", ", line 1: zzz: unknown table"),
-    "table of a later version": ("[nat]\nmethod = 'pcp'", ", line 1: nat: unknown table"),
+    "table of a later version": ("[hooks]\nrun = 'x'", ", line 1: hooks: unknown table"),
+    "method that is none": (
+        "[nat]\nmethod = 'natpmp'",
+        ", line 2: nat.method: expected one of auto, pcp, nat-pmp, upnp, not",
+    ),
+    "gateway by name": (
+        "[nat]\ngateway = 'router'",
+        ", line 2: nat.gateway: expected the router's IPv4",
+    ),
+    "gateway by IPv6": (
+        "[nat]\ngateway = 'fe80::1'",
+        ", line 2: nat.gateway: expected the router's IPv4",
+    ),
+    "gateway that is no machine": (
+        "[nat]\ngateway = '0.0.0.0'",
+        ", line 2: nat.gateway: expected the router's IPv4 address, and 0.0.0.0 is",
+    ),
+    "interface like an option": (
+        "[nat]\ninterface = '-x'",
+        ", line 2: nat.interface: expected the name",
+    ),
+    "interface that is too long": (
+        "[nat]\ninterface = 'abcdefghijklmnop'",
+        ", line 2: nat.interface: expected the name",
+    ),
+    "external port": (
+        "[nat]\nexternal_port = 65536",
+        ", line 2: nat.external_port: expected a port",
+    ),
+    "no lease": ("[nat]\nlease = 0", ", line 2: nat.lease: expected 1 to 604800 seconds, not 0"),
+    "long lease": ("[nat]\nlease = 604801", ", line 2: nat.lease: expected 1 to 604800 seconds"),
+    "stun server": ("[nat]\nstun = ['a b']", ", line 2: nat.stun: "),
     "unknown key": (
         "[server]\n\nprot = 1",
         ", line 3: server.prot: unknown key; did you mean port?",
@@ -377,7 +420,9 @@ def test_the_longest_message_and_the_shortest_are_allowed(write):
 
 
 def test_a_word_that_is_near_none_gets_them_all(write):
-    assert error_of(write("[zzz]")).hint == "known here: node, server, client, limits, log, peers"
+    assert (
+        error_of(write("[zzz]")).hint == "known here: node, server, nat, client, limits, log, peers"
+    )
     assert error_of(write("[log]\nx = 1")).hint == "known here: level"
 
 
@@ -417,7 +462,7 @@ def test_every_mistake_in_the_environment_is_told_with_its_variable(
 
 def test_variables_of_other_versions_and_programs_are_let_be(tmp_path):
     environ = {
-        "SECURELINK_NAT_PUBLIC_ADDRESS": "192.0.2.1",
+        "SECURELINK_HOOKS_RUN": "x",
         "SECURELINK_HOME": "/tmp/x",
         "SECURELINK_SERVER": "x",
         "SECURELINK_": "x",
