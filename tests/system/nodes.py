@@ -107,10 +107,11 @@ class Process:
         *,
         title: str,
         stdin: int | None = subprocess.DEVNULL,
+        enter: Iterable[str] = (),
     ) -> None:
         self.title = title
         self._popen = subprocess.Popen(
-            [sys.executable, "-m", "securelink", *words],
+            [*enter, sys.executable, "-m", "securelink", *words],
             env=dict(environ),
             stdin=stdin,
             stdout=subprocess.PIPE,
@@ -205,8 +206,15 @@ class Process:
 class Serving(Process):
     """A running `securelink serve --json`, which has said that it is ready."""
 
-    def __init__(self, words: Iterable[str], environ: Mapping[str, str], *, title: str) -> None:
-        super().__init__(words, environ, title=title)
+    def __init__(
+        self,
+        words: Iterable[str],
+        environ: Mapping[str, str],
+        *,
+        title: str,
+        enter: Iterable[str] = (),
+    ) -> None:
+        super().__init__(words, environ, title=title, enter=enter)
         self.ready: dict[str, Any] = {}
 
     def await_ready(self) -> Serving:
@@ -245,11 +253,22 @@ def until(true: Callable[[], bool], what: str, timeout: float = PATIENCE) -> Non
 
 
 class Machine:
-    """One home, and the processes that use it."""
+    """One home, and the processes that use it.
 
-    def __init__(self, folder: Path, name: str, settings: Mapping[str, str]) -> None:
+    `enter` is a command that runs the words after it somewhere else, as in another network.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        name: str,
+        settings: Mapping[str, str],
+        *,
+        enter: Iterable[str] = (),
+    ) -> None:
         self.folder = folder
         self.name = name
+        self.enter = tuple(enter)
         self.processes: list[Process] = []
         self.environ = {key: os.environ[key] for key in _KEPT if key in os.environ} | {
             "LANG": "C.UTF-8",
@@ -266,7 +285,8 @@ class Machine:
     ) -> Process:
         """Start a command; `settings` are environment variables."""
         title = f"{self.name}: {words[0]}"
-        process = Process(words, self.environ | settings, title=title, stdin=stdin)
+        environ = self.environ | settings
+        process = Process(words, environ, title=title, stdin=stdin, enter=self.enter)
         self.processes.append(process)
         return process
 
@@ -279,7 +299,8 @@ class Machine:
     ) -> Serving:
         """Start `serve` on loopback, and don't wait."""
         words = ("serve", "--json", "--port", str(port), "--host", host, *words)
-        serving = Serving(words, self.environ | settings, title=f"{self.name}: serve")
+        title = f"{self.name}: serve"
+        serving = Serving(words, self.environ | settings, title=title, enter=self.enter)
         self.processes.append(serving)
         return serving
 
