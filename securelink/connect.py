@@ -83,7 +83,7 @@ async def dial(
         deadline: when to give up, in the event loop's time; None for never.
         failed: told of each attempt that failed and is followed by another.
 
-    Raises:
+    Raises: what the attempt that came furthest met.
         PeerRefused: they answered, and do not take us. Final.
         NotThem: somebody answered, and nobody of them holds the key.
         Unreachable: nobody answered at all.
@@ -92,15 +92,25 @@ async def dial(
     loop = asyncio.get_running_loop()
     if deadline is None:
         deadline = math.inf
+    nearest: NotThem | LinkError | None = None
     for delay in backoff.delays(FIRST_DELAY, LONGEST_DELAY, random.random):
         try:
             return await _connect(node, peer, name, await endpoints(), hello, deadline)
         except (NotThem, LinkError) as error:
+            if nearest is None or _nearness(error) >= _nearness(nearest):
+                nearest = error
             if loop.time() + delay >= deadline:
-                raise
+                raise nearest from None
             failed(error)
         await asyncio.sleep(delay)
     raise AssertionError("there is always another delay")
+
+
+def _nearness(error: NotThem | LinkError) -> int:
+    """How far an attempt came: to nobody, to somebody, or to the holder of the key."""
+    if isinstance(error, Unreachable):
+        return 0
+    return 1 if isinstance(error, NotThem) else 2
 
 
 async def _connect(

@@ -145,6 +145,10 @@ def test_an_id_can_be_repeated(machines: Machines) -> None:
     assert bob.send("--id", "nonsense", "once").code == 2
     assert alice.texts() == ["once"]
 
+    done = bob.send("--id", message_id, "--to", "alice", "--to", "me", "--timeout", "0.1", "twice")
+    assert {each["peer"]: each["exit"] for each in done.results} == {"alice": 2, "me": 3}
+    assert done.code == 2
+
 
 def test_what_waits_for_a_client_comes_with_its_next_send(machines: Machines) -> None:
     alice, _, bob = machines.pair()
