@@ -196,7 +196,7 @@ class Session:
             if not self._outgoing.fits(size):
                 raise LocalProtocolError("too much is under way without a receipt")
             self._outgoing.add(message.id, size)
-        elif isinstance(message, Receipt | Refused) and not self._incoming.remove(message.id):
+        elif isinstance(message, (Receipt, Refused)) and not self._incoming.remove(message.id):
             raise LocalProtocolError("a receipt for a message that owes none")
         assert self._channel is not None
         self._channel.put(kind, body)
