@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol, Self
@@ -19,11 +20,11 @@ from securelink.invite import choose_endpoints
 from securelink.locks import FileLock
 from securelink.node import CLOSE_TIMEOUT, now_ms
 from securelink.server import Server
-from securelink.store import inbox, outbox, peers, serving
+from securelink.store import inbox, outbox, peers, serving, upkeep
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
     from types import TracebackType
 
     from securelink.invite import Invite
@@ -31,12 +32,17 @@ if TYPE_CHECKING:
     from securelink.store.inbox import InboxMessage
     from securelink.store.writer import Store
 
+_log = logging.getLogger(__name__)
+
 CURSOR = "serve"
 LOOK_AROUND_PAUSE = 0.05
 """Seconds between two looks at what other processes have changed."""
 
 ENDPOINTS_INTERVAL = 5.0
 """Seconds between two looks at this machine's own addresses."""
+
+TIDY_INTERVAL = 3600.0
+"""Seconds between two rounds of forgetting what is past its time."""
 
 
 class Teller(Protocol):
@@ -126,6 +132,7 @@ class Service:
             tasks.create_task(self._tell_messages())
             tasks.create_task(self._look_around())
             tasks.create_task(self._watch_endpoints())
+            tasks.create_task(self._tidy())
 
     async def aclose(self) -> None:
         """End all links in order and give back the lock."""
@@ -171,7 +178,8 @@ class Service:
                 self._tell.event(event_of(message))
             await self._tell.written()
             # Only now: a crash before this tells a message twice rather than never.
-            await store.run(inbox.raise_cursor, CURSOR, messages[-1].seq)
+            with _logged():
+                await store.run(inbox.raise_cursor, CURSOR, messages[-1].seq)
 
     async def _look_around(self) -> None:
         while True:
@@ -179,9 +187,16 @@ class Service:
             self._changed.clear()
             keys, owners, queued = await self.node.store.read(_what_others_change)
             await self.server.keep_only(keys | self._configured)
-            await self.node.bury(owners)
+            with _logged():
+                await self.node.bury(owners)
             self.server.wake(queued)
             await asyncio.sleep(LOOK_AROUND_PAUSE)
+
+    async def _tidy(self) -> None:
+        while True:
+            await asyncio.sleep(TIDY_INTERVAL)
+            with contextlib.suppress(StoreError):
+                await self.node.store.run(upkeep.prune, now_ms())
 
     async def _watch_endpoints(self) -> None:
         while True:
@@ -190,11 +205,21 @@ class Service:
             if present == self.server.endpoints:
                 continue
             self.server.moved(present)
-            await self._write_down()
+            with _logged():
+                await self._write_down()
             if self.invite is not None:
                 chosen = choose_endpoints(present)
                 self.invite = replace(self.invite, endpoints=chosen)
                 self._tell.event(events.Invite(invite=self.invite.encode(), endpoints=chosen))
+
+
+@contextlib.contextmanager
+def _logged() -> Iterator[None]:
+    """Log that the store could not be written, and go on serving."""
+    try:
+        yield
+    except StoreError as error:
+        _log.error("%s", error)
 
 
 async def follow(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from securelink.errors import ExitCode, UsageError
-from securelink.store import outbox
+from securelink.store import inbox, outbox
 from securelink.store.database import Database
 from securelink.store.outbox import OutboxRow, State
 
@@ -276,6 +276,20 @@ def test_cancel_peer(conn: sqlite3.Connection) -> None:
     assert outbox.cancel_peer(conn, BOB, 30) == 0
 
 
+def test_a_handed_row_ends_before_the_receiver_forgets_its_id(conn: sqlite3.Connection) -> None:
+    seq = put(conn, 0)
+    outbox.hand(conn, [seq], 20)
+    outbox.prune(conn, 20 + outbox.HANDED_KEPT)
+    row = outbox.get(conn, seq)
+    assert row is not None
+    assert row.state is State.HANDED
+    outbox.prune(conn, 21 + outbox.HANDED_KEPT)
+    row = outbox.get(conn, seq)
+    assert row is not None
+    assert (row.state, row.reason) == (State.UNCONFIRMED, "no receipt ever came")
+    assert outbox.HANDED_KEPT < inbox.SEEN_KEPT
+
+
 def test_prune(conn: sqlite3.Connection) -> None:
     waiting, overdue, handed, withdrawn, gone, cancelled, no = (
         put(conn, value, deadline=50 if value == 1 else None) for value in range(7)
@@ -321,6 +335,9 @@ STEPS: dict[tuple[State, State], Callable[[sqlite3.Connection, int], object]] = 
     (State.REFUSED, State.DELIVERED): lambda conn, _: delivered(conn),
     (State.WITHDRAWN, State.WAITING): lambda conn, _: put(conn),
     (State.WITHDRAWN, State.DELIVERED): lambda conn, _: delivered(conn),
+    (State.HANDED, State.UNCONFIRMED): lambda conn, _: outbox.prune(conn, 21 + outbox.HANDED_KEPT),
+    (State.UNCONFIRMED, State.WAITING): lambda conn, _: put(conn),
+    (State.UNCONFIRMED, State.DELIVERED): lambda conn, _: delivered(conn),
 }
 
 
@@ -330,7 +347,10 @@ def test_every_transition_in_the_table_happens(conn: sqlite3.Connection) -> None
     for (old, new), step in STEPS.items():
         conn.execute("DELETE FROM outbox")
         seq = put(conn)
-        if old is not State.WAITING:
+        if old is State.UNCONFIRMED:
+            STEPS[State.WAITING, State.HANDED](conn, seq)
+            STEPS[State.HANDED, old](conn, seq)
+        elif old is not State.WAITING:
             STEPS[State.WAITING, old](conn, seq)
         assert get(conn, seq).state is old
         step(conn, seq)
