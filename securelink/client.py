@@ -264,7 +264,8 @@ class Sending:
             name = self._peer.name
             raise Unreachable(
                 f"{name} is not linked, and no address of it is known",
-                hint=f"it is delivered when {name} connects to a `securelink serve` here",
+                hint=f"send it while {name} is linked to a `securelink serve` here, or give "
+                "--endpoint HOST:PORT",
             ) from None
         finally:
             unsubscribe()

@@ -27,7 +27,7 @@
     ├─ NoReceipt                                  6
     ├─ StoreError                                 1
     │  ├─ StoreTooNew, StoreBusy, StoreFull       1
-    └─ AlreadyRunning                             1
+    └─ AlreadyRunning, PortUnusable               1
 
 An error's message is one line for the person at the keyboard; the hint, where there is one,
 is the next step. Neither ever holds a key, a token or a text.
@@ -216,3 +216,7 @@ class StoreFull(StoreError):
 
 class AlreadyRunning(SecurelinkError):
     """Another process of this node already does this."""
+
+
+class PortUnusable(SecurelinkError):
+    """The port to listen on is in use, or not for this user."""

@@ -13,10 +13,10 @@ import socket
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from securelink import events, reach
+from securelink import directory, events, reach
 from securelink.delivery import Delivery
 from securelink.directory import ME, KnownPeer
-from securelink.errors import ConfigError, LinkClosed, SecurelinkError, StoreError
+from securelink.errors import ConfigError, LinkClosed, PortUnusable, SecurelinkError, StoreError
 from securelink.gate import Gate
 from securelink.identity import PublicKey
 from securelink.link import Link
@@ -96,7 +96,7 @@ class Server:
         """Listen where the configuration says.
 
         Raises:
-            SecurelinkError: the port is in use, or may not be used.
+            PortUnusable: the port is in use, or may not be used.
             ConfigError: an address is not one of this machine's.
         """
         sockets = _listen(node.config.server.host, node.config.server.port)
@@ -191,7 +191,19 @@ class Server:
             link.abort()
 
     async def _decide(self, link: Link, key: PublicKey, hello: ClientHello) -> KnownPeer | None:
-        verdict, peer, waiting = await self.node.store.run(self._recognise, key, hello)
+        try:
+            verdict, peer, waiting = await self.node.store.run(self._recognise, key, hello)
+        except StoreError:
+            # A full disk keeps nobody out whom we know: their texts are refused for now, and
+            # they are told why.
+            peer, waiting = await self.node.store.read(self._look_up, key)
+            if peer is None:
+                raise
+            verdict = peers.Verdict.KNOWN
+        if peer is not None and verdict is peers.Verdict.ENROLLED:
+            self._emit(
+                events.Paired(peer=peer.name, id=key.peer_id, calls_itself=peer.calls_itself)
+            )
         if link.session.state is not State.DECIDING:
             return None
         if peer is None:
@@ -200,11 +212,14 @@ class Server:
             await link.aclose()
             return None
         link.admit(self.node.config.node.name, waiting)
-        if verdict is peers.Verdict.ENROLLED:
-            self._emit(
-                events.Paired(peer=peer.name, id=key.peer_id, calls_itself=peer.calls_itself)
-            )
         return peer
+
+    def _look_up(self, conn: sqlite3.Connection, key: PublicKey) -> tuple[KnownPeer | None, int]:
+        """Who holds this key, if it is a known one, and how much waits for them."""
+        if key == self.node.identity.public:
+            return KnownPeer(ME, key), 0
+        known = directory.read(conn, self.node.config.peers).by_key(key)
+        return known, outbox.count_queued(conn, key.raw)
 
     def _recognise(
         self, conn: sqlite3.Connection, key: PublicKey, hello: ClientHello
@@ -298,14 +313,14 @@ def _bind(host: str, port: int, *, required: bool) -> socket.socket | None:
         if sock is not None:
             sock.close()
         if error.errno == errno.EADDRINUSE:
-            raise SecurelinkError(
+            raise PortUnusable(
                 f"port {port} is in use", hint="choose another with --port, or stop its owner"
             ) from None
         if not required:
             # A machine without IPv6 still has IPv4.
             return None
         if error.errno in (errno.EACCES, errno.EPERM):
-            raise SecurelinkError(
+            raise PortUnusable(
                 f"port {port} may not be used by this user", hint="choose one from 1024 on"
             ) from None
         raise ConfigError(

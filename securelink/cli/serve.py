@@ -122,8 +122,10 @@ def _first_screen(service: Service, output: Output, *, lonely: bool) -> None:
     if service.invite is not None:
         output.note("pair another machine (once, 24 h):")
         output.line(f"securelink join {service.invite.encode()}")
-        if not any(each.kind == "public" for each in service.invite.endpoints):
-            output.note("this invite works inside this network only: no public address is in it")
+        kinds = {each.kind for each in service.invite.endpoints}
+        if "public" not in kinds:
+            where = "inside this network" if "lan" in kinds else "on this machine"
+            output.note(f"this invite works {where} only: no public address is in it")
         output.note(f"try it here: securelink send {'' if lonely else '--to me '}hello")
 
 
