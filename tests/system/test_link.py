@@ -6,6 +6,7 @@ import asyncio
 import collections
 import contextlib
 import socket
+import struct
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 
@@ -461,6 +462,17 @@ def test_the_end_of_the_stream_without_close_is_a_truncation() -> None:
     run(test)
 
 
+def test_a_reset_connection_says_so() -> None:
+    async def test() -> None:
+        async with linked_by_hand() as (hand, link):
+            hand.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            hand.sock.close()
+            (ended,) = await link.receive()
+            assert "reset" in ended.error.message
+
+    run(test)
+
+
 def test_a_broken_rule_ends_the_link_without_an_answer() -> None:
     async def test() -> None:
         async with linked_by_hand() as (hand, link):
@@ -736,8 +748,8 @@ def test_an_owner_that_is_behind_is_not_flooded() -> None:
     async def test() -> None:
         # Announcements are the one kind of message that has no window.
         async with linked_by_hand() as (hand, link):
-            count = 16 * READ_AHEAD
-            for _ in range(16):
+            count = 8 * READ_AHEAD
+            for _ in range(8):
                 for _ in range(READ_AHEAD):
                     hand.session.send(Announce(()))
                 await hand.write()
