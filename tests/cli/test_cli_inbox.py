@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import re
@@ -272,23 +273,29 @@ def test_follow(number, follow, node, three):
     assert node.unread() == ["one", "two", "three", "four", "five"]
 
 
-def test_follow_one_peer_for_scripts(follow, node, three):
-    with node.store() as conn:
-        carol = next(each for each in inbox.search(conn) if each.text == "two").peer
+def test_follow_one_peer_for_scripts(follow, node):
+    bob, carol = node.peer("bob"), node.peer("carol")
     process = follow("--json", "--from", "carol")
-    assert '"text":"two"' in process.stdout.readline()
-    node.receive("from bob")
-    with node.store() as conn:
-        inbox.receive(
-            conn,
-            peer=carol,
-            peer_name="carol",
-            message_id=b"\1" * 16,
-            sent_at=1,
-            text="from carol",
-            received_at=2,
-        )
-    assert '"text":"from carol"' in process.stdout.readline()
+    node.receive("ready", peer=carol)
+    assert '"text":"ready"' in process.stdout.readline()
+    with node.store() as conn:  # several in one commit, as a busy server writes them
+        for number, peer in enumerate((carol, bob, carol)):
+            inbox.receive(
+                conn,
+                peer=peer.raw,
+                peer_name="?",
+                message_id=number.to_bytes(16, "big"),
+                sent_at=1,
+                text=f"text {number}",
+                received_at=2,
+            )
+
+    def next_text():
+        return json.loads(process.stdout.readline())["text"]
+
+    assert [next_text(), next_text()] == ["text 0", "text 2"]
+    node.receive("last", peer=carol)
+    assert next_text() == "last"
 
 
 def test_what_a_follower_shows_on_a_terminal_is_read(node):

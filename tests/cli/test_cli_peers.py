@@ -125,6 +125,11 @@ def test_a_join_that_was_never_finished(call, node):
     assert "alice" not in call("peers").err
 
 
+def test_two_forms_at_once(call):
+    done = call("peers", "--toml", "--json")
+    assert (done.status, done.result["error"]) == (2, "--toml and --json exclude each other")
+
+
 def test_one_peer(call, call_on_terminal, node, invited):
     _, file = configured(node)
     done = call("peers", "show", "bob")
@@ -216,7 +221,20 @@ def test_a_name_that_the_configuration_took(call, node, invited):
     assert call("peers", "remove", "bob").status == 2
     assert call("peers", "rename", "bob-2", "robert").status == 0
     assert names_of(node) == ["bob", "robert"]
-    assert call("peers", "remove", "robert").status == 0
+    assert call("peers", "rename", "robert", "bob").status == 2
+
+
+def test_a_name_that_made_way_can_be_kept(call, node, invited):
+    file = node.configure("")
+    configured(node, name="bob")
+    assert call("peers", "rename", "bob-2", "bob-2").status == 0
+    file.unlink()
+    assert names_of(node) == ["bob-2"]
+
+
+def test_a_name_that_made_way_can_be_removed(call, node, invited):
+    configured(node, name="bob")
+    assert call("peers", "remove", "bob-2").err.startswith("bob-2 is removed\n")
     assert names_of(node) == ["bob"]
 
 
@@ -304,6 +322,8 @@ def test_completion_makes_nothing_and_says_nothing(node, tmp_path, capsys, monke
     node.configure("[[[")
     assert peer_names("") == []
     node.configure("")
+    assert peer_names("") == []
+    assert not (node.home / "securelink.db").exists()
     (node.home / "securelink.db").write_text("this is no database")
     assert peer_names("") == []
     monkeypatch.setenv("SECURELINK_HOME", "~nobody-has-this-name/x")
