@@ -11,7 +11,7 @@ import errno
 import logging
 import socket
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from securelink import directory, events, reach
 from securelink.delivery import Delivery
@@ -29,7 +29,7 @@ from securelink.store import outbox, peers
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Collection, Iterable, Sequence
+    from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
 
     from securelink.endpoints import Endpoint
     from securelink.hello import ClientHello
@@ -129,15 +129,17 @@ class Server:
             if key in self._linked:
                 self._linked[key].outgoing.wake()
 
-    async def keep_only(self, keys: Collection[bytes]) -> None:
-        """End the links of whoever is neither this node nor one of the peers with these keys."""
+    def keep_only(self, keys: Collection[bytes]) -> None:
+        """End the links of whoever is neither this node nor one of the peers with these keys.
+
+        Nobody waits for it: one that does not answer would hold up the end of the others.
+        """
         own = self.node.identity.public.raw
-        gone = [linked for key, linked in self._linked.items() if key not in keys and key != own]
-        for linked in gone:
-            linked.removed = True
-        await asyncio.gather(
-            *(delivery.aclose() for linked in gone for delivery in linked.deliveries.values())
-        )
+        for key, linked in self._linked.items():
+            if key not in keys and key != own:
+                linked.removed = True
+                for delivery in linked.deliveries.values():
+                    self._start(delivery.aclose())
 
     def moved(self, endpoints: tuple[Endpoint, ...]) -> None:
         """The node can be reached elsewhere now: tell everybody who is linked."""
@@ -150,7 +152,10 @@ class Server:
 
     def accepted(self, link: Link) -> None:
         """A connection was accepted."""
-        task = asyncio.create_task(self._welcome(link))
+        self._start(self._welcome(link))
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -253,6 +258,7 @@ class Server:
         linked = self._linked.get(key)
         if linked is None:
             linked = self._linked[key] = _Linked(Outgoing(self.node, key, drains=not is_me))
+        linked.removed = False
         delivery = Delivery(self.node, peer, link, linked.outgoing)
         linked.deliveries[link] = delivery
         linked.outgoing.attach(link)

@@ -186,7 +186,7 @@ class Service:
             await self._changed.wait()
             self._changed.clear()
             keys, owners, queued = await self.node.store.read(_what_others_change)
-            await self.server.keep_only(keys | self._configured)
+            self.server.keep_only(keys | self._configured)
             with _logged():
                 await self.node.bury(owners)
             self.server.wake(queued)

@@ -140,9 +140,7 @@ def test_a_signal_leaves_what_has_left_to_the_next_link(machines: Machines, prox
     assert alice.texts() == ["once", "next"]
 
 
-def test_without_a_receipt_it_is_unconfirmed_and_confirmed_later(
-    machines: Machines, proxy
-) -> None:
+def test_without_a_receipt_it_is_unconfirmed_and_confirmed_later(machines: Machines, proxy) -> None:
     alice, serving, bob = machines.pair()
     swallowing: Proxy = proxy(serving.port)
     swallowing.down = Fault(Action.SWALLOW, after=READY)
@@ -269,6 +267,34 @@ def test_links_live_while_another_process_holds_the_store(machines: Machines) ->
         "closed",
         "closed",
     ]
+
+
+def test_a_removed_peer_that_does_not_answer_holds_up_nobody(machines: Machines, proxy) -> None:
+    alice, serving, bob = machines.pair()
+    carol = machines("carol")
+    carol.join(alice.invite())
+    serving.event("link-down", peer="carol")
+    there = bob.key_of("alice")
+    swallowing: Proxy = proxy(serving.port)
+
+    async def removed() -> None:
+        async with (
+            held_link(carol, there, swallowing.port) as silent,
+            held_link(bob, there, serving.port) as held,
+        ):
+            await asyncio.to_thread(serving.event, "link-up", peer="carol")
+            swallowing.up = swallowing.down = Fault(Action.SWALLOW)
+            await asyncio.to_thread(alice.forget, "carol")
+            # The server closes the link, whatever becomes of it.
+            await asyncio.to_thread(swallowing.struck.wait)
+            await asyncio.to_thread(alice.forget, "bob")
+            down = await asyncio.to_thread(serving.event, "link-down")
+            assert down["peer"] == "bob"
+            assert await held.ended is None
+            swallowing.cut()
+            await silent.ended
+
+    asyncio.run(removed())
 
 
 def removal_seconds(alice: Machine, serving: Serving, bob: Machine) -> float:
