@@ -72,7 +72,7 @@ def test_a_join_killed_before_ready_can_be_repeated(machines: Machines, proxy) -
 
 
 def test_an_invite_is_used_once(machines: Machines) -> None:
-    alice, serving, bob = machines.pair()
+    _, serving, bob = machines.pair()
     carol = machines("carol")
     done = carol.run("join", "--json", serving.invite)
     assert done.code == 5
@@ -155,7 +155,7 @@ def test_another_key_behind_the_pinned_address(machines: Machines) -> None:
 
 
 def test_one_endpoint_that_is_somebody_else_does_not_end_the_attempt(machines: Machines) -> None:
-    alice, serving, bob = machines.pair()
+    _, serving, bob = machines.pair()
     mallory = machines("mallory").serve()
     bob.locate(bob.key_of("alice"), mallory.port, serving.port)
     done = bob.send("to alice alone")

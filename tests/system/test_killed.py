@@ -40,8 +40,7 @@ def test_a_server_killed_under_three_senders(machines: Machines, rounds: int) ->
         over.set()
         for thread in threads:
             thread.join()
-    for sender in senders:
-        sent.append((sender.name, "last", sender.send("last")))
+    sent += [(sender.name, "last", sender.send("last")) for sender in senders]
     serving.stop()
 
     assert {done.code for _, _, done in sent} <= {0, 6}, sent
