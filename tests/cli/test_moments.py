@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from securelink.cli.formats import duration, timestamp
+from securelink.cli.formats import duration
 from securelink.cli.moments import parse_duration, parse_moment
 from securelink.errors import UsageError
+from securelink.events import rfc3339
 
 # 2026-11-22T21:30:00Z, which is 22:30 in this zone.
 NOW = int(datetime(2026, 11, 22, 21, 30, tzinfo=UTC).timestamp() * 1000)
@@ -82,7 +83,7 @@ def test_what_is_printed_can_be_typed(seconds):
     ],
 )
 def test_moments(text, moment):
-    assert timestamp(parse_moment(text, now_ms=NOW)) == moment
+    assert rfc3339(parse_moment(text, now_ms=NOW)) == moment
 
 
 def test_now_is_the_clock_s():
