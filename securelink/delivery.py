@@ -100,7 +100,7 @@ class Delivery:
         try:
             results = await self._node.store.run(self._record, texts, answers, announced)
         except StoreError as error:
-            # Receipts that could not be written come again: their messages go again.
+            self._outgoing.unrecorded(answers)
             self._answer_all(texts, error)
             return
         self._outgoing.recorded(answers, results, self._link)

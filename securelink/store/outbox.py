@@ -15,7 +15,7 @@ from securelink.errors import UsageError
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 DAY = 86_400_000
 
@@ -210,18 +210,21 @@ def release(conn: sqlite3.Connection, seq: int) -> None:
     conn.execute("UPDATE outbox SET owner = NULL WHERE seq = ?", (seq,))
 
 
-def queued(conn: sqlite3.Connection, peer: bytes, limit: int) -> list[OutboxRow]:
-    """Return the first *limit* rows that wait for any process with a link to *peer*, in order."""
+def queued(conn: sqlite3.Connection, peer: bytes) -> Iterator[OutboxRow]:
+    """Yield the rows that wait for any process with a link to *peer*, in order.
+
+    They are read one by one: all of them together may not fit into memory.
+    """
     rows = conn.execute(
         f"{_SELECT} WHERE peer = ? AND owner IS NULL AND state IN ('waiting', 'handed')"
-        " ORDER BY seq LIMIT ?",
-        (peer, limit),
+        " ORDER BY seq",
+        (peer,),
     )
-    return [_row(row) for row in rows]
+    yield from map(_row, rows)
 
 
 def count_queued(conn: sqlite3.Connection, peer: bytes) -> int:
-    """Return how many rows `queued` would return without a limit."""
+    """Return how many rows `queued` would yield."""
     (count,) = conn.execute(
         "SELECT count(*) FROM outbox"
         " WHERE peer = ? AND owner IS NULL AND state IN ('waiting', 'handed')",

@@ -217,7 +217,7 @@ class OutboxMachine(RuleBasedStateMachine):
     def queues_equal_model(self) -> None:
         for peer in PEERS:
             expected = [s for s, row in self.model.items() if row.queued and row.peer == peer]
-            rows = outbox.queued(self.conn, peer, 100)
+            rows = list(outbox.queued(self.conn, peer))
             assert [row.seq for row in rows] == sorted(expected)
             assert outbox.count_queued(self.conn, peer) == len(expected)
         waiting = {row.peer for row in self.model.values() if row.queued}
