@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import ast
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -90,18 +88,3 @@ def test_arrows_go_down_only(path: Path) -> None:
 def test_the_core_does_no_io(path: Path) -> None:
     used = {name.partition(".")[0] for name in imported(path)}
     assert not used & IMPURE
-
-
-@pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["send", "--help"]])
-def test_a_small_command_loads_little(arguments: list[str]) -> None:
-    """What is slow to import is imported where it is used."""
-    code = (
-        "import sys; from securelink.cli import main; main(sys.argv[1:]);"
-        "print(*sys.modules, file=sys.stderr)"
-    )
-    ran = subprocess.run(
-        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True
-    )
-    loaded = set(ran.stderr.split())
-    assert "securelink.cli.app" in loaded
-    assert not loaded & {"asyncio", "sqlite3", "cryptography", "rich", "segno", "pydantic"}

@@ -73,7 +73,7 @@ def test_the_version(run):
     assert (done.returncode, done.stdout, done.stderr) == (0, f"securelink {__version__}\n", "")
 
 
-@pytest.mark.parametrize("words", [["--version"], ["config", "path"]])
+@pytest.mark.parametrize("words", [["--version"], ["send", "--help"], ["config", "path"]])
 def test_nothing_is_imported_that_is_not_needed(words, environ):
     code = (
         "import sys; from securelink.cli import main; main(sys.argv[1:]);"
