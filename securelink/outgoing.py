@@ -98,6 +98,7 @@ class Outgoing:
         self._rest: asyncio.TimerHandle | None = None
         self._lock_pause: asyncio.TimerHandle | None = None
         self._feeding = asyncio.create_task(self._feed())
+        self._feeding.add_done_callback(self._has_stopped)
 
     def attach(self, link: Link, *, standing: bool = False) -> None:
         """A link is ready; a standing one is preferred, then the newest."""
@@ -215,6 +216,14 @@ class Outgoing:
         ready = [link for link in self._links if link.session.state is LinkState.OPEN]
         standing = [link for link in ready if self._links[link]]
         return next(reversed(standing or ready), None)
+
+    def _has_stopped(self, feeding: asyncio.Task[None]) -> None:
+        """A bug must not leave texts waiting on links that look well: end them."""
+        if feeding.cancelled() or (error := feeding.exception()) is None:
+            return
+        _log.error("texts cannot be fed to their links", exc_info=error)
+        for link in self._links:
+            link.abort()
 
     async def _feed(self) -> None:
         while True:

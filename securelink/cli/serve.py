@@ -82,14 +82,14 @@ async def _serve(node: Node, output: Output, *, with_invite: bool) -> None:
     task = asyncio.current_task()
     assert task is not None
 
-    gone = False
+    failure: OSError | None = None
 
-    def reader_gone() -> None:
-        nonlocal gone
-        gone = True
+    def fail(error: OSError) -> None:
+        nonlocal failure
+        failure = error
         task.cancel()
 
-    tell = TellingThread(lambda event: _print(event, output), reader_gone)
+    tell = TellingThread(lambda event: _print(event, output), fail)
     lonely = not (await node.directory()).peers
     for_a_person = output.is_terminal and not output.json
     with_invite = with_invite or (lonely and for_a_person)
@@ -103,8 +103,8 @@ async def _serve(node: Node, output: Output, *, with_invite: bool) -> None:
         try:
             await service.run()
         except asyncio.CancelledError:
-            if gone:
-                raise BrokenPipeError from None
+            if failure is not None:
+                raise failure from None
             raise
 
 
