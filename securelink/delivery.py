@@ -10,10 +10,10 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from securelink.clock import now_ms
 from securelink.endpoints import Endpoint, Kind, is_link_local, kind_of
 from securelink.errors import LinkClosed, SecurelinkError, StoreError, StoreFull
 from securelink.messages import Announce, Receipt, RefusalCode, Refused, Text
-from securelink.node import now_ms
 from securelink.session import Closing, Ended, Happening
 from securelink.store import addresses, inbox, outbox
 

@@ -17,9 +17,9 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from securelink import backoff, messages, window
+from securelink.clock import now_ms
 from securelink.errors import LinkClosed, StoreError
 from securelink.messages import RefusalCode, Refused, Text
-from securelink.node import now_ms
 from securelink.states import State as LinkState
 from securelink.store import outbox
 from securelink.store.outbox import OutboxRow, State

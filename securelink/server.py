@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from securelink import directory, events, reach
+from securelink.clock import now_ms
 from securelink.delivery import Delivery
 from securelink.directory import ME, KnownPeer
 from securelink.errors import ConfigError, LinkClosed, PortUnusable, SecurelinkError, StoreError
@@ -21,7 +22,6 @@ from securelink.gate import Gate
 from securelink.identity import PublicKey
 from securelink.link import Link
 from securelink.messages import Announce
-from securelink.node import now_ms
 from securelink.outgoing import Outgoing
 from securelink.session import Ended, Introduced, Proven, Session
 from securelink.states import State

@@ -13,24 +13,23 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol, Self
 
-from securelink import events, ids, pairing, reach
+from securelink import events, pairing, reach
+from securelink.clock import now_ms
 from securelink.errors import AlreadyRunning, StoreError
-from securelink.identity import PublicKey
+from securelink.following import event_of, follow
 from securelink.invite import choose_endpoints
 from securelink.locks import FileLock
-from securelink.node import CLOSE_TIMEOUT, now_ms
+from securelink.node import CLOSE_TIMEOUT
 from securelink.server import Server
 from securelink.store import inbox, outbox, peers, serving, upkeep
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import Iterator
     from types import TracebackType
 
     from securelink.invite import Invite
     from securelink.node import Node
-    from securelink.store.inbox import InboxMessage
-    from securelink.store.writer import Store
 
 _log = logging.getLogger(__name__)
 
@@ -93,7 +92,7 @@ class Service:
             AlreadyRunning: another process serves this node.
             SecurelinkError, ConfigError: as `Server.open`.
         """
-        lock = FileLock.acquire(node.home.locks / "serve.lock")
+        lock = FileLock.acquire(node.home.serve_lock)
         if lock is None:
             running = await node.store.read(serving.get)
             raise AlreadyRunning(
@@ -220,35 +219,6 @@ def _logged() -> Iterator[None]:
         yield
     except StoreError as error:
         _log.error("%s", error)
-
-
-async def follow(
-    store: Store, changed: asyncio.Event, seq: int
-) -> AsyncIterator[list[InboxMessage]]:
-    """Every message after `seq`, whichever process of this node receives it, as it comes.
-
-    Args:
-        changed: set whenever the store may have changed, and once at first.
-    """
-    while True:
-        await changed.wait()
-        changed.clear()
-        while messages := await store.read(inbox.after, seq):
-            yield messages
-            seq = messages[-1].seq
-
-
-def event_of(message: InboxMessage) -> events.Message:
-    """What is told of a message in the inbox."""
-    return events.Message(
-        id=ids.to_text(message.id),
-        seq=message.seq,
-        peer=message.peer_name,
-        peer_id=PublicKey(message.peer).peer_id,
-        sent_at=events.rfc3339(message.sent_at),
-        received_at=events.rfc3339(message.received_at),
-        text=message.text,
-    )
 
 
 def _begin_to_tell(conn: sqlite3.Connection) -> None:

@@ -104,7 +104,7 @@ async def _send_all(
     import asyncio
 
     from securelink.client import Sending, choose
-    from securelink.node import new_id
+    from securelink.clock import new_id
 
     client = node.config.client
     for peer in recipients:

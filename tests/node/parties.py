@@ -10,6 +10,7 @@ import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Self
 
+from securelink.clock import new_id, now_ms
 from securelink.config import Config, ConfiguredPeer, NodeConfig, ServerConfig
 from securelink.delivery import Delivery
 from securelink.directory import KnownPeer
@@ -20,7 +21,7 @@ from securelink.identity import Identity
 from securelink.limits import Limits
 from securelink.link import Link
 from securelink.messages import Ready, Receipt, Refused, Text
-from securelink.node import Node, new_id, now_ms
+from securelink.node import Node
 from securelink.outgoing import Outgoing
 from securelink.server import Server
 from securelink.session import Ended, Introduced, Session, Verified

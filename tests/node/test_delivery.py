@@ -24,13 +24,13 @@ from parties import (
 )
 
 from securelink import outgoing
+from securelink.clock import new_id
 from securelink.delivery import MOST_ANNOUNCED, Delivery
 from securelink.directory import KnownPeer
 from securelink.endpoints import Endpoint, Kind
 from securelink.errors import LinkTruncated, StoreBusy, StoreError, StoreFull
 from securelink.link import Link
 from securelink.messages import Announce, Ready, Receipt, RefusalCode, Refused, Text
-from securelink.node import new_id
 from securelink.outgoing import Outgoing
 from securelink.session import Closing
 from securelink.store import addresses, inbox

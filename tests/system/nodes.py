@@ -20,12 +20,13 @@ from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from securelink import keyfile, pairing
+from securelink.clock import new_id, now_ms
 from securelink.config import Config, load
 from securelink.endpoints import Endpoint, Kind
 from securelink.home import Home
 from securelink.identity import Identity, PublicKey
 from securelink.ids import to_text
-from securelink.node import Node, new_id, now_ms
+from securelink.node import Node
 from securelink.store import addresses, inbox, outbox, peers, serving
 from securelink.store.database import Database
 

@@ -9,12 +9,13 @@ import socket
 import pytest
 from nodes import PATIENCE, Machines
 
+from securelink.clock import new_id, now_ms
 from securelink.connect import dial
 from securelink.identity import Identity
 from securelink.invite import Invite
 from securelink.locks import FileLock
 from securelink.messages import Receipt, Text
-from securelink.node import Node, new_id, now_ms
+from securelink.node import Node
 
 CLIENTS = 200
 PROCESSES = 12
