@@ -93,7 +93,7 @@ class Server:
 
     @classmethod
     async def open(cls, node: Node, emit: Callable[[events.Event], None]) -> Server:
-        """Listen where the configuration says.
+        """Listen where the configuration says; who connects waits until `start`.
 
         Raises:
             PortUnusable: the port is in use, or may not be used.
@@ -104,10 +104,15 @@ class Server:
         loop = asyncio.get_running_loop()
         for sock in sockets:
             listening = await loop.create_server(
-                lambda: _Incoming(server), sock=sock, backlog=BACKLOG
+                lambda: _Incoming(server), sock=sock, backlog=BACKLOG, start_serving=False
             )
             server._listening.append(listening)
         return server
+
+    async def start(self) -> None:
+        """Let in who has connected and who will."""
+        for listening in self._listening:
+            await listening.start_serving()
 
     async def aclose(self) -> None:
         """Listen no more, end all links in order, drop who is not linked yet."""
@@ -136,7 +141,7 @@ class Server:
         """
         own = self.node.identity.public.raw
         for key, linked in self._linked.items():
-            if key not in keys and key != own:
+            if key not in keys and key != own and not linked.removed:
                 linked.removed = True
                 for delivery in linked.deliveries.values():
                     self._start(delivery.aclose())
@@ -144,9 +149,9 @@ class Server:
     def moved(self, endpoints: tuple[Endpoint, ...]) -> None:
         """The node can be reached elsewhere now: tell everybody who is linked."""
         self.endpoints = endpoints
-        for linked in self._linked.values():
+        for key, linked in self._linked.items():
             for link in linked.deliveries:
-                self._announce(link)
+                self._announce(link, PublicKey(key))
 
     # ---- one connection
 
@@ -164,17 +169,17 @@ class Server:
             # One turn of the loop, so that what a peer has sent already is read before it is
             # judged: a burst of strangers is accepted whole before anything is read.
             await asyncio.sleep(0)
-            peer = await self._let_in(link)
-            if peer is not None:
+            admitted = await self._let_in(link)
+            if admitted is not None:
                 self._gate.leave(link)
-                await self._carry(link, peer)
+                await self._carry(link, *admitted)
         except StoreError as error:
             _log.error("a client was sent away: %s", error)
         finally:
             self._gate.leave(link)
             link.abort()
 
-    async def _let_in(self, link: Link) -> KnownPeer | None:
+    async def _let_in(self, link: Link) -> tuple[KnownPeer, ClientHello] | None:
         """The handshake and the decision; None if it came to nothing."""
         if link.remote is None:
             return None
@@ -186,7 +191,8 @@ class Server:
                     case Proven():
                         self._make_room(self._gate.prove(link))
                     case Introduced(key, hello):
-                        return await self._decide(link, key, hello)
+                        peer = await self._decide(link, key, hello)
+                        return None if peer is None else (peer, hello)
                     case Ended(error):
                         _log.debug("%s: %s", _host(link), error.message if error else "closed")
                         return None
@@ -252,7 +258,7 @@ class Server:
 
     # ---- one link
 
-    async def _carry(self, link: Link, peer: KnownPeer) -> None:
+    async def _carry(self, link: Link, peer: KnownPeer, hello: ClientHello) -> None:
         key = peer.key.raw
         is_me = peer.key == self.node.identity.public
         linked = self._linked.get(key)
@@ -261,13 +267,12 @@ class Server:
         linked.removed = False
         delivery = Delivery(self.node, peer, link, linked.outgoing)
         linked.deliveries[link] = delivery
-        linked.outgoing.attach(link)
+        linked.outgoing.attach(link, standing=hello.standing)
         address = events.Address(*link.remote) if link.remote else None
         self._emit(events.LinkUp(peer=peer.name, address=address))
         error: SecurelinkError | None = None
         try:
-            if not is_me:
-                self._announce(link)
+            self._announce(link, peer.key)
             error = await delivery.run()
         finally:
             reason = "removed" if linked.removed else error.message if error else "closed"
@@ -277,7 +282,9 @@ class Server:
                 del self._linked[key]
                 await linked.outgoing.aclose()
 
-    def _announce(self, link: Link) -> None:
+    def _announce(self, link: Link, to: PublicKey) -> None:
+        if to == self.node.identity.public:
+            return
         told = reach.announced(self.endpoints, link.remote[0] if link.remote else None)
         if told and self.node.config.server.announce:
             try:
@@ -315,6 +322,7 @@ def _bind(host: str, port: int, *, required: bool) -> socket.socket | None:
         if family is socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.bind((host, port))
+        sock.listen(BACKLOG)
     except OSError as error:
         if sock is not None:
             sock.close()

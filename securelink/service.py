@@ -84,6 +84,8 @@ class Service:
     async def open(cls, node: Node, tell: Teller, *, with_invite: bool = False) -> Self:
         """Listen, and write down where, for the node's other processes.
 
+        Nobody is let in before `run`, so that `ready` can be told before all other events.
+
         Args:
             tell: takes each event after the commit that it tells of.
             with_invite: make an invite too.
@@ -99,19 +101,20 @@ class Service:
                 f"this node is being served already, by process {running.pid if running else '?'}",
                 hint="stop it first, or play a second machine with SECURELINK_HOME=FOLDER",
             )
-        try:
+        async with contextlib.AsyncExitStack() as undo:
+            undo.callback(lock.release)
             server = await Server.open(node, tell.event)
-        except BaseException:
-            lock.release()
-            raise
-        await node.store.run(_begin_to_tell)
-        invite = None
-        if with_invite:
-            invite = await node.store.run(
-                pairing.mint, node.identity, node.config, server.endpoints
-            )
-        service = cls(node, server, invite, lock, tell)
-        await service._write_down()
+            undo.push_async_callback(server.aclose)
+            await node.store.run(_begin_to_tell)
+            invite = None
+            if with_invite:
+                invite = await node.store.run(
+                    pairing.mint, node.identity, node.config, server.endpoints
+                )
+            service = cls(node, server, invite, lock, tell)
+            undo.callback(service._unsubscribe)
+            await service._write_down()
+            undo.pop_all()
         return service
 
     def ready(self) -> events.Ready:
@@ -125,7 +128,8 @@ class Service:
         )
 
     async def run(self) -> None:
-        """Tell of what arrives and notice what changes, until cancelled."""
+        """Let peers in, tell of what arrives and notice what changes, until cancelled."""
+        await self.server.start()
         self._on_change()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._tell_messages())

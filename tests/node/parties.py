@@ -79,6 +79,7 @@ async def serving(node: Node) -> AsyncIterator[tuple[Server, Told]]:
     told = Told()
     server = await Server.open(node, told.event)
     try:
+        await server.start()
         yield server, told
     finally:
         await server.aclose()
@@ -250,16 +251,16 @@ async def call(
     token: bytes | None = None,
     limits: Limits = QUICK,
     host: str = "127.0.0.1",
-    to: PublicKey | None = None,
+    standing: bool = False,
 ) -> AsyncIterator[ByHand]:
     """Dial a server by hand, up to message 3; what it answers is heard."""
     loop = asyncio.get_running_loop()
-    hello = ClientHello(name, FEATURES, limits.max_message, token=token)
+    hello = ClientHello(name, FEATURES, limits.max_message, token=token, standing=standing)
 
     def make() -> Link:
         session = Session.client(
             identity,
-            to or server.node.identity.public,
+            server.node.identity.public,
             hello,
             limits=limits,
             now=loop.time(),

@@ -59,6 +59,7 @@ def test_a_server_that_moves_tells_who_is_linked(machines: Machines) -> None:
         alice.environ |= environ
         async with await alice.node() as node:
             server = await Server.open(node, lambda _: None)
+            await server.start()
             try:
                 async with held_link(bob, key, server.port):
                     for present in ((PUBLIC, LAN, LOOPBACK), (LAN,), (PUBLIC,)):
