@@ -13,19 +13,21 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from securelink import backoff, endpoints
+from securelink.clock import now_ms
 from securelink.connect import FIRST_DELAY, LONGEST_DELAY, Connected, dial
 from securelink.delivery import Delivery
 from securelink.directory import ME, KnownPeer
 from securelink.endpoints import Endpoint, Kind
 from securelink.errors import (
+    LinkClosed,
     LinkError,
+    LinkTruncated,
     NoReceipt,
     PeerRefused,
     SecurelinkError,
     Unreachable,
     UsageError,
 )
-from securelink.node import now_ms
 from securelink.outgoing import Outgoing, Settled
 from securelink.store import addresses, outbox, peers, serving
 from securelink.store.outbox import State
@@ -125,18 +127,19 @@ class Sending:
         dials = bool(self._peer.endpoints) or self._is_me or self._choice != "auto"
         now = now_ms()
         left = None if self._deadline is None else int((self._deadline - self._began) * 1000)
-        seq = await self._node.store.run(
-            outbox.put,
-            message_id=message_id,
-            peer=self._peer.key.raw,
-            text=text,
-            sent_at=now,
-            owner=self._node.owner if dials else None,
-            deadline=None if dials or left is None else now + left,
-        )
-        endpoint = None
+        endpoint = seq = None
+        kept = False
+        error: SecurelinkError | None = None
         try:
-            error: SecurelinkError | None = None
+            seq = await self._node.store.run(
+                outbox.put,
+                message_id=message_id,
+                peer=self._peer.key.raw,
+                text=text,
+                sent_at=now,
+                owner=self._node.owner if dials else None,
+                deadline=None if dials or left is None else now + left,
+            )
             if not await self._is_delivered(seq):
                 if dials:
                     endpoint = await self._deliver(seq)
@@ -145,12 +148,16 @@ class Sending:
         except SecurelinkError as raised:
             error = raised
         finally:
-            kept = await self._let_go(seq)
+            if seq is not None:
+                kept = await self._let_go(seq)
         if error is not None and kept:
             error = NoReceipt(
                 f"{self._peer.name} has not confirmed it: {error.message}",
                 hint="it is kept, and confirmed by the next link under the same ID",
             )
+        elif isinstance(error, LinkClosed | LinkTruncated):
+            # Of the link nothing is known, but of the text that it has not left.
+            error = Unreachable(error.message, hint=error.hint)
         seconds = asyncio.get_running_loop().time() - self._began
         return Outcome(message_id, self._peer.name, error, endpoint, seconds)
 
@@ -257,7 +264,8 @@ class Sending:
             name = self._peer.name
             raise Unreachable(
                 f"{name} is not linked, and no address of it is known",
-                hint=f"it is delivered when {name} connects to a `securelink serve` here",
+                hint=f"send it while {name} is linked to a `securelink serve` here, or give "
+                "--endpoint HOST:PORT",
             ) from None
         finally:
             unsubscribe()

@@ -8,17 +8,20 @@ somebody else never ends the attempt while others remain.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import math
 import os
 import random
 import socket
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from securelink import backoff
 from securelink.endpoints import Kind
 from securelink.errors import (
+    LinkClosed,
     LinkError,
     LinkTruncated,
     NotThem,
@@ -83,7 +86,7 @@ async def dial(
         deadline: when to give up, in the event loop's time; None for never.
         failed: told of each attempt that failed and is followed by another.
 
-    Raises:
+    Raises: what the attempt that came furthest met.
         PeerRefused: they answered, and do not take us. Final.
         NotThem: somebody answered, and nobody of them holds the key.
         Unreachable: nobody answered at all.
@@ -92,15 +95,25 @@ async def dial(
     loop = asyncio.get_running_loop()
     if deadline is None:
         deadline = math.inf
+    nearest: NotThem | LinkError | None = None
     for delay in backoff.delays(FIRST_DELAY, LONGEST_DELAY, random.random):
         try:
             return await _connect(node, peer, name, await endpoints(), hello, deadline)
         except (NotThem, LinkError) as error:
+            if nearest is None or _nearness(error) >= _nearness(nearest):
+                nearest = error
             if loop.time() + delay >= deadline:
-                raise
+                raise nearest from None
             failed(error)
         await asyncio.sleep(delay)
     raise AssertionError("there is always another delay")
+
+
+def _nearness(error: NotThem | LinkError) -> int:
+    """How far an attempt came: to nobody, to somebody, or to the holder of the key."""
+    if isinstance(error, Unreachable):
+        return 0
+    return 1 if isinstance(error, NotThem) else 2
 
 
 async def _connect(
@@ -121,14 +134,18 @@ async def _connect(
         raise LinkTruncated(
             f"{name} did not take the link in time", hint=f"tried: {endpoint}"
         ) from None
+    except LinkClosed:
+        # It was cut before we could introduce ourselves.
+        happenings = []
     except BaseException:
         link.abort()
         raise
-    match happenings[0]:
-        case Ready() as ready:
-            return Connected(link, endpoint, ready, tuple(happenings[1:]))
-        case Deny():
-            await link.aclose()
+    match happenings:
+        case [Ready() as ready, *early]:
+            return Connected(link, endpoint, ready, tuple(early))
+        case [Deny(), *_]:
+            # There is nothing left to send, and nothing to wait for.
+            link.abort()
             raise PeerRefused(
                 f"{name} refused: it does not know this node",
                 hint="ask for a new invite, and run `securelink join`",
@@ -152,14 +169,14 @@ async def _race(
         )
     # An endpoint, and the address that stands for it: one of several if it is a name.
     waiting = [(endpoint, endpoint.host) for endpoint in endpoints]
-    running: dict[asyncio.Task[Link | list[str]], Endpoint] = {}
-    failures: dict[Endpoint, SecurelinkError] = {}
+    running: dict[asyncio.Task[Link | list[str]], tuple[Endpoint, str]] = {}
+    failures: list[tuple[str, SecurelinkError]] = []
     try:
         while waiting or running:
             if waiting:
                 endpoint, host = waiting.pop(0)
                 attempt = _attempt(node, peer, host, endpoint.port, hello, deadline)
-                running[asyncio.create_task(attempt)] = endpoint
+                running[asyncio.create_task(attempt)] = endpoint, host
             done, _ = await asyncio.wait(
                 running, timeout=STAGGER if waiting else None, return_when=asyncio.FIRST_COMPLETED
             )
@@ -167,21 +184,30 @@ async def _race(
                 error = task.exception()
                 if error is None:
                     result = task.result()
-                    endpoint = running.pop(task)
+                    endpoint, _ = running.pop(task)
                     if isinstance(result, Link):
                         return result, endpoint
                     waiting = [(endpoint, host) for host in result] + waiting
                 elif isinstance(error, SecurelinkError):
-                    failures[running.pop(task)] = error
+                    endpoint, host = running.pop(task)
+                    named = "" if host == endpoint.host else f" at {host}"
+                    failures.append((f"{endpoint}{named}", error))
                 else:
                     raise error
     finally:
+        # Without waiting for them: whoever is cancelled here would lose the link that has won.
         for task in running:
             task.cancel()
-        for loser in await asyncio.gather(*running, return_exceptions=True):
-            if isinstance(loser, Link):
-                loser.abort()
+            task.add_done_callback(_drop)
     raise _verdict(name, failures)
+
+
+def _drop(loser: asyncio.Task[Link | list[str]]) -> None:
+    """Close the link of an attempt that came second."""
+    if not loser.cancelled() and loser.exception() is None:
+        link = loser.result()
+        if isinstance(link, Link):
+            link.abort()
 
 
 async def _attempt(
@@ -200,8 +226,7 @@ async def _attempt(
     try:
         async with asyncio.timeout_at(min(deadline, loop.time() + limits.handshake_timeout)):
             if not _is_address(host):
-                found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-                return [str(address[0]) for *_, address in found]
+                return await _look_up(host, port)
             _, link = await loop.create_connection(make, host, port)
     except TimeoutError:
         raise Unreachable("no answer") from None
@@ -219,6 +244,41 @@ async def _attempt(
     if isinstance(happening, Verified):
         return link
     raise NotThem("not them" if happening else "connected, but no answer")
+
+
+async def _look_up(name: str, port: int) -> list[str]:
+    """The addresses of a name, each once.
+
+    A thread of its own, as a resolver may hang for longer than anybody waits: it holds up neither
+    the caller's deadline nor, as the loop's own threads would, the end of the process.
+
+    Raises:
+        OSError: the name has none.
+    """
+    loop = asyncio.get_running_loop()
+    found: asyncio.Future[list[str]] = loop.create_future()
+
+    def settle(addresses: list[str], error: OSError | None) -> None:
+        if found.done():
+            return
+        if error is not None:
+            found.set_exception(error)
+        else:
+            found.set_result(list(dict.fromkeys(addresses)))
+
+    def ask() -> None:
+        addresses: list[str] = []
+        failure = None
+        try:
+            answer = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)
+            addresses = [str(address[0]) for *_, address in answer]
+        except OSError as error:
+            failure = error
+        with contextlib.suppress(RuntimeError):  # the loop is closed, and nobody asks any more
+            loop.call_soon_threadsafe(settle, addresses, failure)
+
+    threading.Thread(target=ask, name="resolver", daemon=True).start()
+    return await found
 
 
 def _is_address(host: str) -> bool:
@@ -239,9 +299,9 @@ def _finite(deadline: float) -> float | None:
     return None if deadline == math.inf else deadline
 
 
-def _verdict(name: str, failures: dict[Endpoint, SecurelinkError]) -> SecurelinkError:
-    tried = ", ".join(f"{endpoint} ({error.message})" for endpoint, error in failures.items())
-    if any(isinstance(error, NotThem) for error in failures.values()):
+def _verdict(name: str, failures: Sequence[tuple[str, SecurelinkError]]) -> SecurelinkError:
+    tried = ", ".join(f"{where} ({error.message})" for where, error in failures)
+    if any(isinstance(error, NotThem) for _, error in failures):
         return NotThem(
             f"whoever answered for {name} does not hold its key",
             hint=f"tried: {tried}; if {name} was set up anew, pair again",

@@ -10,10 +10,10 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from securelink.endpoints import Endpoint, Kind, kind_of
+from securelink.clock import now_ms
+from securelink.endpoints import Endpoint, Kind, is_link_local, kind_of
 from securelink.errors import LinkClosed, SecurelinkError, StoreError, StoreFull
 from securelink.messages import Announce, Receipt, RefusalCode, Refused, Text
-from securelink.node import now_ms
 from securelink.session import Closing, Ended, Happening
 from securelink.store import addresses, inbox, outbox
 
@@ -100,7 +100,7 @@ class Delivery:
         try:
             results = await self._node.store.run(self._record, texts, answers, announced)
         except StoreError as error:
-            # Receipts that could not be written come again: their messages go again.
+            self._outgoing.unrecorded(answers)
             self._answer_all(texts, error)
             return
         self._outgoing.recorded(answers, results, self._link)
@@ -134,11 +134,15 @@ class Delivery:
         return self._outgoing.record(conn, answers)
 
     def _usable(self, announce: Announce) -> list[Endpoint]:
-        """What was announced, less the loopback addresses that mean another machine."""
+        """What was announced, less the addresses that mean another machine from here."""
         remote = self._link.remote
         if remote is not None and kind_of(remote[0]) is Kind.LOOPBACK:
             return list(announce.endpoints)
-        return [each for each in announce.endpoints if kind_of(each.host) is not Kind.LOOPBACK]
+        return [
+            each
+            for each in announce.endpoints
+            if kind_of(each.host) is not Kind.LOOPBACK and not is_link_local(each.host)
+        ]
 
     def _answer_all(self, texts: Sequence[Text], error: StoreError | None) -> None:
         code = RefusalCode.DISK_FULL if isinstance(error, StoreFull) else RefusalCode.BUSY

@@ -101,6 +101,15 @@ def kind_of(host: str) -> Kind:
     return Kind.LAN if any(address in network for network in _LAN) else Kind.PUBLIC
 
 
+def is_link_local(host: str) -> bool:
+    """Tell whether *host* is an address that means another machine on every network.
+
+    RFC 3927 and RFC 4291, section 2.5.6.
+    """
+    address = _address(host)
+    return address is not None and address.is_link_local
+
+
 def parse(text: str, *, default_port: int | None = None) -> tuple[str, int]:
     """Read `HOST`, `HOST:PORT`, `[IPV6]`, `[IPV6]:PORT` or a bare IPv6 address from a person.
 

@@ -27,7 +27,7 @@
     ├─ NoReceipt                                  6
     ├─ StoreError                                 1
     │  ├─ StoreTooNew, StoreBusy, StoreFull       1
-    ├─ AlreadyRunning                             1
+    ├─ AlreadyRunning, PortUnusable               1
     └─ NatError                                   7
        ├─ NoGateway, RouterSilent, RouterFailed, NoUsableAddress
        ├─ MappingRefused, PortTaken, SamePortOnly, PermanentOnly
@@ -221,6 +221,10 @@ class StoreFull(StoreError):
 
 class AlreadyRunning(SecurelinkError):
     """Another process of this node already does this."""
+
+
+class PortUnusable(SecurelinkError):
+    """The port to listen on is in use, or not for this user."""
 
 
 class NatError(SecurelinkError):

@@ -73,6 +73,11 @@ class Home:
         """The folder of the files on which this node's processes hold their locks."""
         return self.data_folder / "locks"
 
+    @property
+    def serve_lock(self) -> Path:
+        """The lock that a running `serve` holds."""
+        return self.locks / "serve.lock"
+
     def create(self) -> None:
         """Make the folders that are missing, open to this user alone.
 

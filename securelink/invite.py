@@ -145,19 +145,19 @@ def choose_endpoints(
 ) -> tuple[Endpoint, ...]:
     """Return the endpoints, 4 at most, that an invite should carry.
 
-    Names and public IPv4 addresses come first, then one public IPv6 address, then those of the
-    LAN, in each class as given, so that what a person named stays in front. Loopback is taken if
-    there is nothing else, or also if *loopback* asks for it. What has no wire form, such as a
-    link-local IPv6 address, is left out.
+    Public ones come first, of IPv6 addresses the first alone, then those of the LAN, in each class
+    as given, so that what a person named stays in front. Loopback is taken if there is nothing
+    else, or also if *loopback* asks for it. What has no wire form, such as a link-local IPv6
+    address, is left out.
     """
     usable: dict[tuple[str, int], Endpoint] = {}
     for endpoint in candidates:
         if _has_wire_form(endpoint):
             usable.setdefault((endpoint.host, endpoint.port), endpoint)
     of_kind = {kind: [each for each in usable.values() if each.kind is kind] for kind in Kind}
-    public = [each for each in of_kind[Kind.PUBLIC] if ":" not in each.host]
-    ipv6 = [each for each in of_kind[Kind.PUBLIC] if ":" in each.host]
-    others = [*public, *ipv6[:1], *of_kind[Kind.LAN]]
+    public = of_kind[Kind.PUBLIC]
+    other_ipv6 = [each for each in public if ":" in each.host][1:]
+    others = [*(each for each in public if each not in other_ipv6), *of_kind[Kind.LAN]]
     local = of_kind[Kind.LOOPBACK][:MAX_ENDPOINTS] if loopback or not others else []
     return (*others[: MAX_ENDPOINTS - len(local)], *local)
 

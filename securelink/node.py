@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import time
 import uuid
 from typing import TYPE_CHECKING, Self
 
-from securelink import directory, ids, keyfile
+from securelink import directory, keyfile
+from securelink.clock import now_ms
 from securelink.hello import FEATURES, ClientHello
 from securelink.locks import FileLock, is_held
 from securelink.session import Scratch
@@ -130,16 +129,6 @@ class Node:
         traceback: TracebackType | None,
     ) -> None:
         await self.aclose()
-
-
-def now_ms() -> int:
-    """The wall clock, in milliseconds since 1970."""
-    return time.time_ns() // 1_000_000
-
-
-def new_id() -> bytes:
-    """A new message ID."""
-    return ids.uuid7(now_ms(), os.urandom(ids.RANDOM_SIZE))
 
 
 def _owner_lock(locks: Path, owner: str) -> Path:

@@ -10,26 +10,28 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain
 from typing import TYPE_CHECKING
 
-from securelink import backoff, messages
-from securelink.errors import LinkClosed
+from securelink import backoff, messages, window
+from securelink.clock import now_ms
+from securelink.errors import LinkClosed, StoreError
 from securelink.messages import RefusalCode, Refused, Text
-from securelink.node import now_ms
 from securelink.states import State as LinkState
 from securelink.store import outbox
 from securelink.store.outbox import OutboxRow, State
-from securelink.window import MESSAGES
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 
     from securelink.link import Link
     from securelink.locks import FileLock
     from securelink.node import Node
+    from securelink.window import Window
 
 FIRST_REST = 1.0
 LONGEST_REST = 60.0
@@ -46,10 +48,15 @@ REASONS = {
     RefusalCode.BUSY: "its store is busy",
 }
 
+_log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """What became of an own row: the state it has now, over which link, and why if not well."""
+    """What became of an own row: the state it has now, over which link, and why if not well.
+
+    Without a link another process has settled it.
+    """
 
     seq: int
     state: State
@@ -84,26 +91,30 @@ class Outgoing:
         self._drains = drains
         self._lock: FileLock | None = None
         self._links: dict[Link, bool] = {}
-        self._under_way: dict[bytes, tuple[OutboxRow, Link]] = {}
+        self._under_way: dict[bytes, Link] = {}
         self._wanted = asyncio.Event()
+        self._more = False
         self._rests: Iterator[float] | None = None
-        self._rest_ends = 0.0
+        self._rest: asyncio.TimerHandle | None = None
+        self._lock_pause: asyncio.TimerHandle | None = None
         self._feeding = asyncio.create_task(self._feed())
+        self._feeding.add_done_callback(self._has_stopped)
 
     def attach(self, link: Link, *, standing: bool = False) -> None:
         """A link is ready; a standing one is preferred, then the newest."""
         self._links[link] = standing
+        self._more = False
         self.wake()
 
     def detach(self, link: Link) -> None:
         """A link has ended: what it owes a receipt for goes again on another."""
         self._links.pop(link, None)
-        for message_id, (_, carrier) in list(self._under_way.items()):
+        for message_id, carrier in list(self._under_way.items()):
             if carrier is link:
                 del self._under_way[message_id]
-        if not self._links and self._lock is not None:
-            self._lock.release(unlink=True)
-            self._lock = None
+        if not self._links:
+            self._give_the_lock_up()
+        self._more = False
         self.wake()
 
     def wake(self) -> None:
@@ -113,11 +124,11 @@ class Outgoing:
     async def aclose(self) -> None:
         """Send no more."""
         self._feeding.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._feeding
-        if self._lock is not None:
-            self._lock.release(unlink=True)
-            self._lock = None
+        await asyncio.wait([self._feeding])
+        for timer in (self._rest, self._lock_pause):
+            if timer is not None:
+                timer.cancel()
+        self._give_the_lock_up()
 
     # ---- what came back
 
@@ -152,26 +163,47 @@ class Outgoing:
         link: Link,
     ) -> None:
         """Act on what `record` wrote, once it is committed."""
+        refused_for_now = False
         for answer, (seq, state, reason) in zip(answers, results, strict=True):
             self._under_way.pop(answer.id, None)
             if state is State.WAITING:
-                self._rest()
+                refused_for_now = True
             elif state is State.DELIVERED:
                 self._rests = None
             if seq is not None:
                 self._tell(Settled(seq, state, link, reason))
-        if answers:
+        if refused_for_now:
+            self._rest_a_while()
+        elif answers and self._more:
             self.wake()
+
+    def unrecorded(self, answers: Sequence[messages.Receipt | Refused]) -> None:
+        """These could not be written down: their messages go again, and are answered again."""
+        for answer in answers:
+            self._under_way.pop(answer.id, None)
+        if answers:
+            self._rest_a_while()
 
     # ---- inside
 
-    def _rest(self) -> None:
-        loop = asyncio.get_running_loop()
+    def _give_the_lock_up(self) -> None:
+        if self._lock is not None:
+            self._lock.release(unlink=True)
+            self._lock = None
+
+    def _rest_a_while(self) -> None:
+        """Send nothing for a while, a longer one each time in a row."""
+        if self._rest is not None:
+            return
         if self._rests is None:
             self._rests = backoff.delays(FIRST_REST, LONGEST_REST, random.random)
-        delay = next(self._rests)
-        self._rest_ends = loop.time() + delay
-        loop.call_later(delay, self.wake)
+        loop = asyncio.get_running_loop()
+        self._rest = loop.call_later(next(self._rests), self._end_the_rest)
+
+    def _end_the_rest(self) -> None:
+        self._rest = None
+        self._more = False
+        self.wake()
 
     def _tell(self, settled: Settled) -> None:
         if settled.seq in self._own:
@@ -185,68 +217,126 @@ class Outgoing:
         standing = [link for link in ready if self._links[link]]
         return next(reversed(standing or ready), None)
 
+    def _has_stopped(self, feeding: asyncio.Task[None]) -> None:
+        """A bug must not leave texts waiting on links that look well: end them."""
+        if feeding.cancelled() or (error := feeding.exception()) is None:
+            return
+        _log.error("texts cannot be fed to their links", exc_info=error)
+        for link in self._links:
+            link.abort()
+
     async def _feed(self) -> None:
         while True:
             await self._wanted.wait()
             self._wanted.clear()
             link = self._choose()
-            if link is None or asyncio.get_running_loop().time() < self._rest_ends:
+            if link is None or self._rest is not None or not self._is_worth_reading(link):
                 continue
-            if self._drains and self._lock is None:
-                self._lock = self._node.drain_lock(self._peer)
-                if self._lock is None:
-                    # Its holder may leave rows behind when it goes, and tells nobody.
-                    asyncio.get_running_loop().call_later(LOCK_PAUSE, self.wake)
-            rows = await self._node.store.read(self._candidates)
-            rows = await self._refuse_too_long(rows, link)
-            await self._send(self._fitting(rows, link), link)
+            try:
+                await self._send_what_fits(link)
+            except StoreError as error:
+                # What is not sent stands in the store.
+                _log.warning("nothing is sent for a while: %s", error)
+                self._rest_a_while()
 
-    def _candidates(self, conn: sqlite3.Connection) -> list[OutboxRow]:
-        """Rows that might be sent now, the queued ones first."""
-        rows = []
-        if self._lock is not None:
-            rows = outbox.queued(conn, self._peer, MESSAGES + len(self._under_way))
-        for seq in self._own:
-            row = outbox.get(conn, seq)
-            if row is not None and row.state in {State.WAITING, State.HANDED}:
-                rows.append(row)
-        return rows
+    def _is_worth_reading(self, link: Link) -> bool:
+        """Whether the store is to be read: not for the room of a single receipt.
 
-    async def _refuse_too_long(self, rows: Iterable[OutboxRow], link: Link) -> list[OutboxRow]:
-        """Settle rows that this peer can never take; return the others."""
-        limit = link.session.max_message
-        fine = []
-        for row in rows:
-            if len(row.text) <= limit and len(row.text.encode()) <= limit:
-                fine.append(row)
-                continue
-            answers = [Refused(row.id, permanent=True, code=RefusalCode.TOO_LONG)]
+        What is under way is read over each time, so a long queue waits for half a window.
+        """
+        return not self._more or (
+            len(self._under_way) <= window.MESSAGES // 2 and link.fits(window.SIZE // 2)
+        )
+
+    def _try_to_drain(self) -> None:
+        if self._drains and self._lock is None:
+            self._lock = self._node.drain_lock(self._peer)
+            if self._lock is None and self._lock_pause is None:
+                # Its holder may leave rows behind when it goes, and tells nobody.
+                loop = asyncio.get_running_loop()
+                self._lock_pause = loop.call_later(LOCK_PAUSE, self._try_again_to_drain)
+
+    def _try_again_to_drain(self) -> None:
+        self._lock_pause = None
+        self.wake()
+
+    async def _send_what_fits(self, link: Link) -> None:
+        self._try_to_drain()
+        found = await self._node.store.read(
+            _choose_rows,
+            self._peer,
+            queued=self._lock is not None,
+            own=tuple(self._own),
+            under_way=frozenset(self._under_way),
+            room=link.room(),
+            longest=link.session.max_message,
+        )
+        self._more = found.more
+        for settled in found.settled:
+            self._tell(settled)
+        if found.too_long:
+            answers = [
+                Refused(each, permanent=True, code=RefusalCode.TOO_LONG) for each in found.too_long
+            ]
             results = await self._node.store.run(self.record, answers)
             self.recorded(answers, results, link)
-        return fine
-
-    def _fitting(self, rows: Iterable[OutboxRow], link: Link) -> list[OutboxRow]:
-        """As many rows, in order, as the link's window has room for."""
-        room = link.room()
-        fitting = []
-        for row in rows:
-            if row.id in self._under_way:
-                continue
-            if not room.fits(size := len(row.text.encode())):
-                break
-            room.add(row.id, size)
-            fitting.append(row)
-        return fitting
+        if found.rows:
+            await self._send(found.rows, link)
 
     async def _send(self, rows: Sequence[OutboxRow], link: Link) -> None:
-        if not rows:
-            return
         handed = set(await self._node.store.run(outbox.hand, [row.seq for row in rows], now_ms()))
         for row in rows:
             if row.seq in handed and link in self._links:
                 with contextlib.suppress(LinkClosed):
                     link.send(Text(row.id, row.sent_at, row.text))
-                    self._under_way[row.id] = row, link
+                    self._under_way[row.id] = link
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What a look at the store has found: for one link, and no more than it has room for."""
+
+    rows: list[OutboxRow]
+    too_long: list[bytes]
+    settled: list[Settled]
+    more: bool
+
+
+def _choose_rows(
+    conn: sqlite3.Connection,
+    peer: bytes,
+    *,
+    queued: bool,
+    own: Iterable[int],
+    under_way: Container[bytes],
+    room: Window,
+    longest: int,
+) -> _Found:
+    """Rows to send now, in order, the queued ones first; in the store's thread."""
+    found = _Found([], [], [], more=False)
+    own_rows = (row for seq in own if (row := _own_row(conn, seq, found.settled)) is not None)
+    for row in chain(outbox.queued(conn, peer) if queued else (), own_rows):
+        if row.id in under_way:
+            continue
+        size = len(row.text.encode())
+        if size > longest:
+            found.too_long.append(row.id)
+        elif room.fits(size):
+            room.add(row.id, size)
+            found.rows.append(row)
+        else:
+            return replace(found, more=True)
+    return found
+
+
+def _own_row(conn: sqlite3.Connection, seq: int, settled: list[Settled]) -> OutboxRow | None:
+    """An own row that is on its way; one that another process has settled goes into `settled`."""
+    row = outbox.get(conn, seq)
+    if row is not None and row.state in {State.WAITING, State.HANDED}:
+        return row
+    state = row.state if row is not None else State.DELIVERED
+    settled.append(Settled(seq, state, None, row.reason if row is not None else None))
+    return None
 
 
 def reason_of(code: int) -> str:

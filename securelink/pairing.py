@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from securelink import invite as invites_text
+from securelink.clock import now_ms
 from securelink.connect import dial
 from securelink.errors import (
     LinkTruncated,
@@ -15,7 +16,6 @@ from securelink.errors import (
     PeerRefused,
 )
 from securelink.invite import Invite
-from securelink.node import now_ms
 from securelink.store import addresses, invites, peers
 
 if TYPE_CHECKING:

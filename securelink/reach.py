@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from securelink import interfaces
-from securelink.endpoints import Endpoint, Kind, kind_of
+from securelink.endpoints import Endpoint, Kind, is_link_local, kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -37,9 +37,7 @@ def own_endpoints(server: ServerConfig, port: int) -> tuple[Endpoint, ...]:
             )
         ]
     found = [Endpoint(kind_of(host), host, port) for host in dict.fromkeys(hosts)]
-    by_reach = sorted(
-        found, key=lambda each: (Kind.PUBLIC, Kind.LAN, Kind.LOOPBACK).index(each.kind)
-    )
+    by_reach = sorted(found, key=lambda each: _WIDEST_FIRST.index(each.kind))
     public = server.public_endpoint(port)
     return (public, *by_reach) if public else tuple(by_reach)
 
@@ -47,10 +45,13 @@ def own_endpoints(server: ServerConfig, port: int) -> tuple[Endpoint, ...]:
 def announced(own: Iterable[Endpoint], remote: str | None) -> tuple[Endpoint, ...]:
     """What a peer that is linked from the address `remote` may be told.
 
-    Loopback is nobody else's business; addresses of the local network are only told to who comes
-    from a private address.
+    Loopback and link-local addresses mean another machine there; those of the local network are
+    only told to who comes from a private address.
     """
     near = remote is not None and kind_of(remote) is not Kind.PUBLIC
     return tuple(
-        each for each in own if each.kind is Kind.PUBLIC or (near and each.kind is Kind.LAN)
+        each
+        for each in own
+        if each.kind is Kind.PUBLIC
+        or (near and each.kind is Kind.LAN and not is_link_local(each.host))
     )

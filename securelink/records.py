@@ -7,6 +7,7 @@ not fit into one item is split: bit 0x80 of the type says that more of it follow
 
 from __future__ import annotations
 
+import struct
 from collections import deque
 from collections.abc import Container
 from typing import NamedTuple
@@ -23,6 +24,7 @@ ITEM_HEADER_SIZE = 3
 LARGEST_ITEM = LARGEST - ITEM_HEADER_SIZE
 MORE = 0x80
 
+_HEADER = struct.Struct(">BH")
 _ZEROS = bytes(LARGEST)
 
 
@@ -52,14 +54,15 @@ def unpack(record: memoryview) -> list[Item]:
     at, end = 0, len(record)
     while at < end and record[at]:
         body = at + ITEM_HEADER_SIZE
-        after = body + (record[at + 1] << 8 | record[at + 2]) if body <= end else end + 1
-        if after > end:
+        if body > end:
+            raise MalformedRecord("an item's header reaches past the end of its record")
+        kind, length = _HEADER.unpack_from(record, at)
+        at = body + length
+        if at > end:
             raise MalformedRecord("an item reaches past the end of its record")
-        kind = record[at] & ~MORE
-        if not kind:
+        if kind == MORE:
             raise MalformedRecord("an item has no type")
-        items.append(Item(kind, record[at] >= MORE, record[body:after]))
-        at = after
+        items.append(Item(kind & ~MORE, kind >= MORE, record[body:at]))
     if not items:
         raise MalformedRecord("a record holds no item")
     # Compared as bytes: memoryview's own comparison goes element by element.
@@ -131,8 +134,7 @@ class Packer:
 
 def _write(record: memoryview, at: int, kind: int, body: bytes | memoryview) -> int:
     start = at + ITEM_HEADER_SIZE
-    record[at] = kind
-    record[at + 1 : start] = len(body).to_bytes(2, "big")
+    _HEADER.pack_into(record, at, kind, len(body))
     record[start : start + len(body)] = body
     return start + len(body)
 

@@ -11,17 +11,17 @@ import errno
 import logging
 import socket
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from securelink import events, reach
+from securelink import directory, events, reach
+from securelink.clock import now_ms
 from securelink.delivery import Delivery
 from securelink.directory import ME, KnownPeer
-from securelink.errors import ConfigError, LinkClosed, SecurelinkError, StoreError
+from securelink.errors import ConfigError, LinkClosed, PortUnusable, SecurelinkError, StoreError
 from securelink.gate import Gate
 from securelink.identity import PublicKey
 from securelink.link import Link
 from securelink.messages import Announce
-from securelink.node import now_ms
 from securelink.outgoing import Outgoing
 from securelink.session import Ended, Introduced, Proven, Session
 from securelink.states import State
@@ -29,7 +29,7 @@ from securelink.store import outbox, peers
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Collection, Iterable, Sequence
+    from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
 
     from securelink.endpoints import Endpoint
     from securelink.hello import ClientHello
@@ -93,10 +93,10 @@ class Server:
 
     @classmethod
     async def open(cls, node: Node, emit: Callable[[events.Event], None]) -> Server:
-        """Listen where the configuration says.
+        """Listen where the configuration says; who connects waits until `start`.
 
         Raises:
-            SecurelinkError: the port is in use, or may not be used.
+            PortUnusable: the port is in use, or may not be used.
             ConfigError: an address is not one of this machine's.
         """
         sockets = _listen(node.config.server.host, node.config.server.port)
@@ -104,10 +104,15 @@ class Server:
         loop = asyncio.get_running_loop()
         for sock in sockets:
             listening = await loop.create_server(
-                lambda: _Incoming(server), sock=sock, backlog=BACKLOG
+                lambda: _Incoming(server), sock=sock, backlog=BACKLOG, start_serving=False
             )
             server._listening.append(listening)
         return server
+
+    async def start(self) -> None:
+        """Let in who has connected and who will."""
+        for listening in self._listening:
+            await listening.start_serving()
 
     async def aclose(self) -> None:
         """Listen no more, end all links in order, drop who is not linked yet."""
@@ -129,28 +134,33 @@ class Server:
             if key in self._linked:
                 self._linked[key].outgoing.wake()
 
-    async def keep_only(self, keys: Collection[bytes]) -> None:
-        """End the links of whoever is neither this node nor one of the peers with these keys."""
+    def keep_only(self, keys: Collection[bytes]) -> None:
+        """End the links of whoever is neither this node nor one of the peers with these keys.
+
+        Nobody waits for it: one that does not answer would hold up the end of the others.
+        """
         own = self.node.identity.public.raw
-        gone = [linked for key, linked in self._linked.items() if key not in keys and key != own]
-        for linked in gone:
-            linked.removed = True
-        await asyncio.gather(
-            *(delivery.aclose() for linked in gone for delivery in linked.deliveries.values())
-        )
+        for key, linked in self._linked.items():
+            if key not in keys and key != own and not linked.removed:
+                linked.removed = True
+                for delivery in linked.deliveries.values():
+                    self._start(delivery.aclose())
 
     def moved(self, endpoints: tuple[Endpoint, ...]) -> None:
         """The node can be reached elsewhere now: tell everybody who is linked."""
         self.endpoints = endpoints
-        for linked in self._linked.values():
+        for key, linked in self._linked.items():
             for link in linked.deliveries:
-                self._announce(link)
+                self._announce(link, PublicKey(key))
 
     # ---- one connection
 
     def accepted(self, link: Link) -> None:
         """A connection was accepted."""
-        task = asyncio.create_task(self._welcome(link))
+        self._start(self._welcome(link))
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -159,17 +169,17 @@ class Server:
             # One turn of the loop, so that what a peer has sent already is read before it is
             # judged: a burst of strangers is accepted whole before anything is read.
             await asyncio.sleep(0)
-            peer = await self._let_in(link)
-            if peer is not None:
+            admitted = await self._let_in(link)
+            if admitted is not None:
                 self._gate.leave(link)
-                await self._carry(link, peer)
+                await self._carry(link, *admitted)
         except StoreError as error:
             _log.error("a client was sent away: %s", error)
         finally:
             self._gate.leave(link)
             link.abort()
 
-    async def _let_in(self, link: Link) -> KnownPeer | None:
+    async def _let_in(self, link: Link) -> tuple[KnownPeer, ClientHello] | None:
         """The handshake and the decision; None if it came to nothing."""
         if link.remote is None:
             return None
@@ -181,7 +191,8 @@ class Server:
                     case Proven():
                         self._make_room(self._gate.prove(link))
                     case Introduced(key, hello):
-                        return await self._decide(link, key, hello)
+                        peer = await self._decide(link, key, hello)
+                        return None if peer is None else (peer, hello)
                     case Ended(error):
                         _log.debug("%s: %s", _host(link), error.message if error else "closed")
                         return None
@@ -191,7 +202,19 @@ class Server:
             link.abort()
 
     async def _decide(self, link: Link, key: PublicKey, hello: ClientHello) -> KnownPeer | None:
-        verdict, peer, waiting = await self.node.store.run(self._recognise, key, hello)
+        try:
+            verdict, peer, waiting = await self.node.store.run(self._recognise, key, hello)
+        except StoreError:
+            # A full disk keeps nobody out whom we know: their texts are refused for now, and
+            # they are told why.
+            peer, waiting = await self.node.store.read(self._look_up, key)
+            if peer is None:
+                raise
+            verdict = peers.Verdict.KNOWN
+        if peer is not None and verdict is peers.Verdict.ENROLLED:
+            self._emit(
+                events.Paired(peer=peer.name, id=key.peer_id, calls_itself=peer.calls_itself)
+            )
         if link.session.state is not State.DECIDING:
             return None
         if peer is None:
@@ -200,11 +223,14 @@ class Server:
             await link.aclose()
             return None
         link.admit(self.node.config.node.name, waiting)
-        if verdict is peers.Verdict.ENROLLED:
-            self._emit(
-                events.Paired(peer=peer.name, id=key.peer_id, calls_itself=peer.calls_itself)
-            )
         return peer
+
+    def _look_up(self, conn: sqlite3.Connection, key: PublicKey) -> tuple[KnownPeer | None, int]:
+        """Who holds this key, if it is a known one, and how much waits for them."""
+        if key == self.node.identity.public:
+            return KnownPeer(ME, key), 0
+        known = directory.read(conn, self.node.config.peers).by_key(key)
+        return known, outbox.count_queued(conn, key.raw)
 
     def _recognise(
         self, conn: sqlite3.Connection, key: PublicKey, hello: ClientHello
@@ -232,21 +258,21 @@ class Server:
 
     # ---- one link
 
-    async def _carry(self, link: Link, peer: KnownPeer) -> None:
+    async def _carry(self, link: Link, peer: KnownPeer, hello: ClientHello) -> None:
         key = peer.key.raw
         is_me = peer.key == self.node.identity.public
         linked = self._linked.get(key)
         if linked is None:
             linked = self._linked[key] = _Linked(Outgoing(self.node, key, drains=not is_me))
+        linked.removed = False
         delivery = Delivery(self.node, peer, link, linked.outgoing)
         linked.deliveries[link] = delivery
-        linked.outgoing.attach(link)
+        linked.outgoing.attach(link, standing=hello.standing)
         address = events.Address(*link.remote) if link.remote else None
         self._emit(events.LinkUp(peer=peer.name, address=address))
         error: SecurelinkError | None = None
         try:
-            if not is_me:
-                self._announce(link)
+            self._announce(link, peer.key)
             error = await delivery.run()
         finally:
             reason = "removed" if linked.removed else error.message if error else "closed"
@@ -256,7 +282,9 @@ class Server:
                 del self._linked[key]
                 await linked.outgoing.aclose()
 
-    def _announce(self, link: Link) -> None:
+    def _announce(self, link: Link, to: PublicKey) -> None:
+        if to == self.node.identity.public:
+            return
         told = reach.announced(self.endpoints, link.remote[0] if link.remote else None)
         if told and self.node.config.server.announce:
             try:
@@ -294,18 +322,19 @@ def _bind(host: str, port: int, *, required: bool) -> socket.socket | None:
         if family is socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.bind((host, port))
+        sock.listen(BACKLOG)
     except OSError as error:
         if sock is not None:
             sock.close()
         if error.errno == errno.EADDRINUSE:
-            raise SecurelinkError(
+            raise PortUnusable(
                 f"port {port} is in use", hint="choose another with --port, or stop its owner"
             ) from None
         if not required:
             # A machine without IPv6 still has IPv4.
             return None
         if error.errno in (errno.EACCES, errno.EPERM):
-            raise SecurelinkError(
+            raise PortUnusable(
                 f"port {port} may not be used by this user", hint="choose one from 1024 on"
             ) from None
         raise ConfigError(

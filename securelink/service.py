@@ -8,28 +8,30 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol, Self
 
-from securelink import events, ids, pairing, reach
+from securelink import events, pairing, reach
+from securelink.clock import now_ms
 from securelink.errors import AlreadyRunning, StoreError
-from securelink.identity import PublicKey
+from securelink.following import event_of, follow
 from securelink.invite import choose_endpoints
 from securelink.locks import FileLock
-from securelink.node import CLOSE_TIMEOUT, now_ms
+from securelink.node import CLOSE_TIMEOUT
 from securelink.server import Server
-from securelink.store import inbox, outbox, peers, serving
+from securelink.store import inbox, outbox, peers, serving, upkeep
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import AsyncIterator
+    from collections.abc import Iterator
     from types import TracebackType
 
     from securelink.invite import Invite
     from securelink.node import Node
-    from securelink.store.inbox import InboxMessage
-    from securelink.store.writer import Store
+
+_log = logging.getLogger(__name__)
 
 CURSOR = "serve"
 LOOK_AROUND_PAUSE = 0.05
@@ -37,6 +39,9 @@ LOOK_AROUND_PAUSE = 0.05
 
 ENDPOINTS_INTERVAL = 5.0
 """Seconds between two looks at this machine's own addresses."""
+
+TIDY_INTERVAL = 3600.0
+"""Seconds between two rounds of forgetting what is past its time."""
 
 
 class Teller(Protocol):
@@ -79,6 +84,8 @@ class Service:
     async def open(cls, node: Node, tell: Teller, *, with_invite: bool = False) -> Self:
         """Listen, and write down where, for the node's other processes.
 
+        Nobody is let in before `run`, so that `ready` can be told before all other events.
+
         Args:
             tell: takes each event after the commit that it tells of.
             with_invite: make an invite too.
@@ -87,26 +94,27 @@ class Service:
             AlreadyRunning: another process serves this node.
             SecurelinkError, ConfigError: as `Server.open`.
         """
-        lock = FileLock.acquire(node.home.locks / "serve.lock")
+        lock = FileLock.acquire(node.home.serve_lock)
         if lock is None:
             running = await node.store.read(serving.get)
             raise AlreadyRunning(
                 f"this node is being served already, by process {running.pid if running else '?'}",
                 hint="stop it first, or play a second machine with SECURELINK_HOME=FOLDER",
             )
-        try:
+        async with contextlib.AsyncExitStack() as undo:
+            undo.callback(lock.release)
             server = await Server.open(node, tell.event)
-        except BaseException:
-            lock.release()
-            raise
-        await node.store.run(_begin_to_tell)
-        invite = None
-        if with_invite:
-            invite = await node.store.run(
-                pairing.mint, node.identity, node.config, server.endpoints
-            )
-        service = cls(node, server, invite, lock, tell)
-        await service._write_down()
+            undo.push_async_callback(server.aclose)
+            await node.store.run(_begin_to_tell)
+            invite = None
+            if with_invite:
+                invite = await node.store.run(
+                    pairing.mint, node.identity, node.config, server.endpoints
+                )
+            service = cls(node, server, invite, lock, tell)
+            undo.callback(service._unsubscribe)
+            await service._write_down()
+            undo.pop_all()
         return service
 
     def ready(self) -> events.Ready:
@@ -120,12 +128,14 @@ class Service:
         )
 
     async def run(self) -> None:
-        """Tell of what arrives and notice what changes, until cancelled."""
+        """Let peers in, tell of what arrives and notice what changes, until cancelled."""
+        await self.server.start()
         self._on_change()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._tell_messages())
             tasks.create_task(self._look_around())
             tasks.create_task(self._watch_endpoints())
+            tasks.create_task(self._tidy())
 
     async def aclose(self) -> None:
         """End all links in order and give back the lock."""
@@ -171,17 +181,25 @@ class Service:
                 self._tell.event(event_of(message))
             await self._tell.written()
             # Only now: a crash before this tells a message twice rather than never.
-            await store.run(inbox.raise_cursor, CURSOR, messages[-1].seq)
+            with _logged():
+                await store.run(inbox.raise_cursor, CURSOR, messages[-1].seq)
 
     async def _look_around(self) -> None:
         while True:
             await self._changed.wait()
             self._changed.clear()
             keys, owners, queued = await self.node.store.read(_what_others_change)
-            await self.server.keep_only(keys | self._configured)
-            await self.node.bury(owners)
+            self.server.keep_only(keys | self._configured)
+            with _logged():
+                await self.node.bury(owners)
             self.server.wake(queued)
             await asyncio.sleep(LOOK_AROUND_PAUSE)
+
+    async def _tidy(self) -> None:
+        while True:
+            await asyncio.sleep(TIDY_INTERVAL)
+            with contextlib.suppress(StoreError):
+                await self.node.store.run(upkeep.prune, now_ms())
 
     async def _watch_endpoints(self) -> None:
         while True:
@@ -190,40 +208,21 @@ class Service:
             if present == self.server.endpoints:
                 continue
             self.server.moved(present)
-            await self._write_down()
+            with _logged():
+                await self._write_down()
             if self.invite is not None:
                 chosen = choose_endpoints(present)
                 self.invite = replace(self.invite, endpoints=chosen)
                 self._tell.event(events.Invite(invite=self.invite.encode(), endpoints=chosen))
 
 
-async def follow(
-    store: Store, changed: asyncio.Event, seq: int
-) -> AsyncIterator[list[InboxMessage]]:
-    """Every message after `seq`, whichever process of this node receives it, as it comes.
-
-    Args:
-        changed: set whenever the store may have changed, and once at first.
-    """
-    while True:
-        await changed.wait()
-        changed.clear()
-        while messages := await store.read(inbox.after, seq):
-            yield messages
-            seq = messages[-1].seq
-
-
-def event_of(message: InboxMessage) -> events.Message:
-    """What is told of a message in the inbox."""
-    return events.Message(
-        id=ids.to_text(message.id),
-        seq=message.seq,
-        peer=message.peer_name,
-        peer_id=PublicKey(message.peer).peer_id,
-        sent_at=events.rfc3339(message.sent_at),
-        received_at=events.rfc3339(message.received_at),
-        text=message.text,
-    )
+@contextlib.contextmanager
+def _logged() -> Iterator[None]:
+    """Log that the store could not be written, and go on serving."""
+    try:
+        yield
+    except StoreError as error:
+        _log.error("%s", error)
 
 
 def _begin_to_tell(conn: sqlite3.Connection) -> None:

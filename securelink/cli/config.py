@@ -115,11 +115,13 @@ def _settings(loaded: LoadedConfig) -> Iterator[tuple[str, str, Any, str]]:
         if table == "peers":
             for name, peer in loaded.config.peers.items():
                 origin = loaded.origin[f"peers.{name}"]
-                yield f"peers.{name}", "id", peer.key.peer_id, origin
+                # A dot in a bare key would begin a table of its own (TOML 1.0, "Keys").
+                quoted = json_text.dumps(name) if "." in name else name
+                yield f"peers.{quoted}", "id", peer.key.peer_id, origin
                 for kind in Kind:
                     addresses = [str(one) for one in peer.endpoints if one.kind is kind]
                     if addresses:
-                        yield f"peers.{name}", str(kind), addresses, origin
+                        yield f"peers.{quoted}", str(kind), addresses, origin
         else:
             for key, value in msgspec.structs.asdict(getattr(loaded.config, table)).items():
                 yield table, key, value, loaded.origin[f"{table}.{key}"]

@@ -1,4 +1,4 @@
-"""How times, durations and IDs look: the forms for scripts, and those for people."""
+"""How times, durations and messages look to people."""
 
 from __future__ import annotations
 
@@ -8,12 +8,6 @@ import time
 # The clock of a message is its sender's word. What lies beyond the calendar is shown as its end.
 _LATEST_MS = 253_402_214_400_000  # 9999-12-31T00:00:00Z
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
-
-
-def timestamp(ms: int) -> str:
-    """Return the time *ms* milliseconds after 1970, as RFC 3339 in UTC with milliseconds."""
-    moment = _moment(ms)
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
 
 
 def clock(ms: int, *, now_ms: int | None = None) -> str:
@@ -58,14 +52,6 @@ def message_line(received_at: int, peer: str, text: str) -> str:
     """
     first, *more = text.rstrip("\r\n").split("\n")
     return "\n".join((f"{clock(received_at)} {peer} {first}", *(f"      {line}" for line in more)))
-
-
-def uuid_text(raw: bytes) -> str:
-    """Return the 36 characters of the UUID that is *raw*, 16 bytes (RFC 9562, section 4)."""
-    if len(raw) != 16:
-        raise ValueError("a UUID is 16 bytes")
-    digits = raw.hex()
-    return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
 
 
 def _moment(ms: int) -> datetime.datetime:

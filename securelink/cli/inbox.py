@@ -265,7 +265,7 @@ def _write_lines(output: Output, message: InboxMessage) -> None:
 def _write_json(output: Output, message: InboxMessage) -> None:
     import msgspec
 
-    from securelink.service import event_of
+    from securelink.following import event_of
 
     event = msgspec.to_builtins(event_of(message))
     del event["event"]

@@ -232,8 +232,8 @@ def _seconds(expires: str) -> int:
 def _list(output: Output) -> None:
     from securelink.cli.formats import clock
     from securelink.cli.opened import open_node
+    from securelink.clock import now_ms
     from securelink.events import rfc3339
-    from securelink.node import now_ms
     from securelink.store import invites
 
     with open_node() as node, node.database.snapshot() as conn:

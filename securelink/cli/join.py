@@ -12,7 +12,7 @@ from securelink.cli.options import Json, Quiet
 app = command_app()
 
 TIMEOUT = 20.0
-"""Seconds for which the inviting node is tried."""
+"""Seconds for which the inviting node is tried by default: somebody sits and waits."""
 
 
 @app.command(
@@ -32,6 +32,9 @@ def join(
         str | None,
         typer.Option("--as", metavar="NAME", help="What to call the other machine here."),
     ] = None,
+    timeout: Annotated[
+        float, typer.Option(metavar="SECONDS", min=0.1, help="How long to try.")
+    ] = TIMEOUT,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -67,7 +70,7 @@ def join(
         from securelink.node import Node
         from securelink.pairing import redeem
 
-        deadline = asyncio.get_running_loop().time() + TIMEOUT
+        deadline = asyncio.get_running_loop().time() + timeout
         async with await Node.open(home, config) as node:
             joined = await redeem(node, parsed, name=as_, deadline=deadline)
             directory = await node.directory()

@@ -9,7 +9,7 @@ import time
 from securelink.errors import UsageError
 
 _SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400, "w": 604_800}
-_PART = r"\s*([0-9]{1,9})\s*(s|min|m|h|d|w)\s*"
+_PART = r"\s*([0-9]{1,9})\s*(s|min|m|h|d|w)"
 _DURATION = re.compile(f"(?:{_PART})+")
 _CLOCK = re.compile(r"([01]?[0-9]|2[0-3]):([0-5][0-9])")
 
@@ -58,7 +58,7 @@ def parse_moment(text: str, *, now_ms: int | None = None) -> int:
 
 
 def _duration(text: str) -> int | None:
-    folded = text.lower()
+    folded = text.strip().lower()
     if not _DURATION.fullmatch(folded):
         return None
     return sum(int(number) * _SECONDS[unit] for number, unit in re.findall(_PART, folded))

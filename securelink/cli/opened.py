@@ -52,7 +52,7 @@ class OpenedNode:
         with self.database.snapshot() as conn:
             written = serving.get(conn)
         # What a killed process wrote is still there; its lock is not.
-        if written is None or not is_held(self.home.locks / "serve.lock"):
+        if written is None or not is_held(self.home.serve_lock):
             return Reach(False, server.port, reach.own_endpoints(server, server.port))
         public = server.public_endpoint(written.port)
         endpoints = ((public,) if public else ()) + written.endpoints

@@ -142,7 +142,7 @@ def remove(
     """
     from securelink.cli.opened import open_node
     from securelink.cli.output import Output
-    from securelink.node import now_ms
+    from securelink.clock import now_ms
     from securelink.store import peers
 
     output = Output(json=json, quiet=quiet)

@@ -104,7 +104,7 @@ async def _send_all(
     import asyncio
 
     from securelink.client import Sending, choose
-    from securelink.node import new_id
+    from securelink.clock import new_id
 
     client = node.config.client
     for peer in recipients:
@@ -121,10 +121,16 @@ async def _send_all(
         )
         for peer in recipients
     ]
-    outcomes = asyncio.as_completed(
-        [sending.send(message_id or new_id(), text) for sending in sendings]
-    )
-    codes = {_report(await outcome, output) for outcome in outcomes}
+    tasks = [
+        asyncio.create_task(sending.send(message_id or new_id(), text)) for sending in sendings
+    ]
+    try:
+        codes = {_report(await outcome, output) for outcome in asyncio.as_completed(tasks)}
+    finally:
+        # After a signal each withdraws what has not left, which needs the store to be open.
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
     for sending, peer in zip(sendings, recipients, strict=True):
         if sending.received:
             plural = "s" if sending.received > 1 else ""

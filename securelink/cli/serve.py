@@ -82,14 +82,14 @@ async def _serve(node: Node, output: Output, *, with_invite: bool) -> None:
     task = asyncio.current_task()
     assert task is not None
 
-    gone = False
+    failure: OSError | None = None
 
-    def reader_gone() -> None:
-        nonlocal gone
-        gone = True
+    def fail(error: OSError) -> None:
+        nonlocal failure
+        failure = error
         task.cancel()
 
-    tell = TellingThread(lambda event: _print(event, output), reader_gone)
+    tell = TellingThread(lambda event: _print(event, output), fail)
     lonely = not (await node.directory()).peers
     for_a_person = output.is_terminal and not output.json
     with_invite = with_invite or (lonely and for_a_person)
@@ -103,8 +103,8 @@ async def _serve(node: Node, output: Output, *, with_invite: bool) -> None:
         try:
             await service.run()
         except asyncio.CancelledError:
-            if gone:
-                raise BrokenPipeError from None
+            if failure is not None:
+                raise failure from None
             raise
 
 
@@ -122,8 +122,10 @@ def _first_screen(service: Service, output: Output, *, lonely: bool) -> None:
     if service.invite is not None:
         output.note("pair another machine (once, 24 h):")
         output.line(f"securelink join {service.invite.encode()}")
-        if not any(each.kind == "public" for each in service.invite.endpoints):
-            output.note("this invite works inside this network only: no public address is in it")
+        kinds = {each.kind for each in service.invite.endpoints}
+        if "public" not in kinds:
+            where = "inside this network" if "lan" in kinds else "on this machine"
+            output.note(f"this invite works {where} only: no public address is in it")
         output.note(f"try it here: securelink send {'' if lonely else '--to me '}hello")
 
 

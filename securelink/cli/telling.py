@@ -17,13 +17,15 @@ class TellingThread:
     """Hands events to `write`, one after the other, in a thread of its own.
 
     Args:
-        write: prints one event; a BrokenPipeError ends the telling.
-        broken: called in the event loop when nobody reads any more.
+        write: prints one event.
+        broken: called in the event loop when that failed, such as with BrokenPipeError because
+            nobody reads any more; what comes after it is dropped.
     """
 
-    def __init__(self, write: Callable[[Event], None], broken: Callable[[], None]) -> None:
+    def __init__(self, write: Callable[[Event], None], broken: Callable[[OSError], None]) -> None:
         self._write = write
         self._broken = broken
+        self._gone = False
         self._loop = asyncio.get_running_loop()
         self._queue: queue.SimpleQueue[Event | asyncio.Future[None]] = queue.SimpleQueue()
         threading.Thread(target=self._run, name="telling", daemon=True).start()
@@ -44,11 +46,13 @@ class TellingThread:
             if isinstance(item, asyncio.Future):
                 self._loop.call_soon_threadsafe(_resolve, item)
                 continue
+            if self._gone:
+                continue
             try:
                 self._write(item)
-            except BrokenPipeError:
-                self._loop.call_soon_threadsafe(self._broken)
-                return
+            except OSError as error:
+                self._gone = True
+                self._loop.call_soon_threadsafe(self._broken, error)
 
 
 def _resolve(mark: asyncio.Future[None]) -> None:

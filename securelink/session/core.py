@@ -196,7 +196,7 @@ class Session:
             if not self._outgoing.fits(size):
                 raise LocalProtocolError("too much is under way without a receipt")
             self._outgoing.add(message.id, size)
-        elif isinstance(message, Receipt | Refused) and not self._incoming.remove(message.id):
+        elif isinstance(message, (Receipt, Refused)) and not self._incoming.remove(message.id):
             raise LocalProtocolError("a receipt for a message that owes none")
         assert self._channel is not None
         self._channel.put(kind, body)
@@ -273,6 +273,9 @@ class Session:
 
     def _move(self, by: Input) -> None:
         self.state = states.after(self.state, by)
+        if self.state in states.ENDED:
+            # No key outlives its use: what was recorded cannot be opened later.
+            self._handshake = self._channel = None
 
     def _fail(self, error: SecurelinkError) -> Ended:
         self._move(Input.FAIL)
@@ -281,15 +284,15 @@ class Session:
 
     def _answer(self, by: Input, message: Ready | Deny) -> None:
         kind, body = messages.encode(message)
+        channel = self._channel
         self._move(by)
-        assert self._channel is not None
-        self._channel.seal_alone(kind, body, self._out)
+        assert channel is not None
+        channel.seal_alone(kind, body, self._out)
 
     def _open_channel(self, sending: CipherState, receiving: CipherState) -> None:
         self._channel = Channel(
             sending, receiving, max_message=self._limits.max_message, scratch=self._scratch
         )
-        # The ephemeral keys go with it: what was recorded cannot be opened later.
         self._handshake = None
 
     def _take(self, body: memoryview) -> list[Happening]:

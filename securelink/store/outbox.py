@@ -15,15 +15,19 @@ from securelink.errors import UsageError
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 DAY = 86_400_000
 
 ENDED_KEPT = DAY
 """How long a delivered or withdrawn row is kept for whoever waits for it, in ms."""
 
+HANDED_KEPT = 60 * DAY
+"""How long a row may owe a receipt after it was first handed over, in ms: less than the receiver
+remembers its ID (`inbox.SEEN_KEPT`), so that it can't arrive twice."""
+
 REFUSED_KEPT = 30 * DAY
-"""How long a refused row is kept for a person to find, in ms."""
+"""How long a refused or unconfirmed row is kept for a person to find, in ms."""
 
 
 class State(enum.StrEnum):
@@ -39,17 +43,23 @@ class State(enum.StrEnum):
     """The peer will never take it."""
     WITHDRAWN = "withdrawn"
     """Given up here."""
+    UNCONFIRMED = "unconfirmed"
+    """It left long ago, and no receipt ever came: nobody here knows."""
 
 
 TRANSITIONS: dict[State, frozenset[State]] = {
     # `hand`; `delivered`, for a copy on another link; `refused`; `withdraw` and the deadline
     State.WAITING: frozenset({State.HANDED, State.DELIVERED, State.REFUSED, State.WITHDRAWN}),
-    # `delivered`; `refused` for good or for now; `cancel_peer` alone withdraws what may have left
-    State.HANDED: frozenset({State.DELIVERED, State.REFUSED, State.WAITING, State.WITHDRAWN}),
+    # `delivered`; `refused` for good or for now; `cancel_peer` alone withdraws what may have left;
+    # `prune`, when it was handed over too long ago
+    State.HANDED: frozenset(
+        {State.DELIVERED, State.REFUSED, State.WAITING, State.WITHDRAWN, State.UNCONFIRMED}
+    ),
     State.DELIVERED: frozenset(),
     # `put` tries again under the same ID; a late receipt is the truth, whatever was given up
     State.REFUSED: frozenset({State.WAITING, State.DELIVERED}),
     State.WITHDRAWN: frozenset({State.WAITING, State.DELIVERED}),
+    State.UNCONFIRMED: frozenset({State.WAITING, State.DELIVERED}),
 }
 
 _SELECT = (
@@ -200,18 +210,21 @@ def release(conn: sqlite3.Connection, seq: int) -> None:
     conn.execute("UPDATE outbox SET owner = NULL WHERE seq = ?", (seq,))
 
 
-def queued(conn: sqlite3.Connection, peer: bytes, limit: int) -> list[OutboxRow]:
-    """Return the first *limit* rows that wait for any process with a link to *peer*, in order."""
+def queued(conn: sqlite3.Connection, peer: bytes) -> Iterator[OutboxRow]:
+    """Yield the rows that wait for any process with a link to *peer*, in order.
+
+    They are read one by one: all of them together may not fit into memory.
+    """
     rows = conn.execute(
         f"{_SELECT} WHERE peer = ? AND owner IS NULL AND state IN ('waiting', 'handed')"
-        " ORDER BY seq LIMIT ?",
-        (peer, limit),
+        " ORDER BY seq",
+        (peer,),
     )
-    return [_row(row) for row in rows]
+    yield from map(_row, rows)
 
 
 def count_queued(conn: sqlite3.Connection, peer: bytes) -> int:
-    """Return how many rows `queued` would return without a limit."""
+    """Return how many rows `queued` would yield."""
     (count,) = conn.execute(
         "SELECT count(*) FROM outbox"
         " WHERE peer = ? AND owner IS NULL AND state IN ('waiting', 'handed')",
@@ -271,10 +284,16 @@ def cancel_peer(conn: sqlite3.Connection, peer: bytes, now: int) -> int:
 
 
 def prune(conn: sqlite3.Connection, now: int) -> None:
-    """Withdraw what its deadline has overtaken, and forget rows that ended long enough ago."""
+    """End what its deadline or its age has overtaken, and forget rows that ended long ago."""
     conn.execute(_WITHDRAW_OVERDUE, (now, now))
     conn.execute(
-        "DELETE FROM outbox WHERE ended_at < CASE state WHEN 'refused' THEN ? ELSE ? END",
+        "UPDATE outbox SET state = 'unconfirmed', reason = 'no receipt ever came', ended_at = ?"
+        " WHERE state = 'handed' AND handed_at < ?",
+        (now, now - HANDED_KEPT),
+    )
+    conn.execute(
+        "DELETE FROM outbox"
+        " WHERE ended_at < CASE WHEN state IN ('refused', 'unconfirmed') THEN ? ELSE ? END",
         (now - REFUSED_KEPT, now - ENDED_KEPT),
     )
 

@@ -87,7 +87,8 @@ CREATE TABLE outbox (
     digest    BLOB NOT NULL,
     sent_at   INTEGER NOT NULL,
     state     TEXT NOT NULL
-              CHECK (state IN ('waiting', 'handed', 'delivered', 'refused', 'withdrawn')),
+              CHECK (state IN ('waiting', 'handed', 'delivered', 'refused', 'withdrawn',
+                               'unconfirmed')),
     owner     TEXT,
     deadline  INTEGER,
     reason    TEXT,

@@ -18,13 +18,14 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from securelink.clock import new_id, now_ms
 from securelink.config import load
 from securelink.hello import ClientHello
 from securelink.home import Home
 from securelink.identity import Identity, PublicKey
 from securelink.limits import Limits
 from securelink.link import Link
-from securelink.node import Node, new_id, now_ms
+from securelink.node import Node
 from securelink.service import Service
 from securelink.session import Ready, Receipt, Scratch, Session, Text
 from securelink.store import peers

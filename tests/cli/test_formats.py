@@ -1,16 +1,12 @@
-"""Times, durations and IDs, as scripts and people see them."""
+"""Times and durations, as people see them."""
 
 from __future__ import annotations
 
-import datetime
 import time
-import uuid
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from securelink.cli.formats import clock, duration, timestamp, uuid_text
+from securelink.cli.formats import clock, duration, message_line
 
 NOON = 1_795_608_000_000  # 2026-11-25T12:00:00Z
 
@@ -24,27 +20,6 @@ def zone(monkeypatch):
     yield set_zone
     monkeypatch.undo()
     time.tzset()
-
-
-@pytest.mark.parametrize(
-    ("ms", "expected"),
-    [
-        (0, "1970-01-01T00:00:00.000Z"),
-        (NOON + 7, "2026-11-25T12:00:00.007Z"),
-        (2**64 - 1, "9999-12-31T00:00:00.000Z"),
-        (-1, "1970-01-01T00:00:00.000Z"),
-    ],
-)
-def test_timestamps(ms, expected):
-    assert timestamp(ms) == expected
-
-
-@given(st.integers(0, 253_402_214_400_000))
-def test_timestamps_lose_nothing(ms):
-    read = datetime.datetime.fromisoformat(timestamp(ms))
-    assert (read - datetime.datetime.fromtimestamp(0, datetime.UTC)) == datetime.timedelta(
-        milliseconds=ms
-    )
 
 
 def test_the_clock_is_local_and_has_a_date_when_that_is_not_today(zone):
@@ -86,12 +61,8 @@ def test_durations(seconds, expected):
     assert duration(seconds) == expected
 
 
-@given(st.uuids())
-def test_ids(value):
-    assert uuid_text(value.bytes) == str(value)
-    assert uuid.UUID(uuid_text(value.bytes)) == value
-
-
-def test_an_id_of_another_size_is_a_bug():
-    with pytest.raises(ValueError, match="16 bytes"):
-        uuid_text(bytes(15))
+def test_a_message_as_a_person_reads_it():
+    assert message_line(NOON, "bob", "hello\n").endswith(" bob hello")
+    first, second, third = message_line(NOON, "bob", "two\n\nlines\r\n").split("\n")
+    assert first.endswith(" bob two")
+    assert (second, third) == ("      ", "      lines")

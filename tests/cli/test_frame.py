@@ -73,7 +73,7 @@ def test_the_version(run):
     assert (done.returncode, done.stdout, done.stderr) == (0, f"securelink {__version__}\n", "")
 
 
-@pytest.mark.parametrize("words", [["--version"], ["config", "path"]])
+@pytest.mark.parametrize("words", [["--version"], ["send", "--help"], ["config", "path"]])
 def test_nothing_is_imported_that_is_not_needed(words, environ):
     code = (
         "import sys; from securelink.cli import main; main(sys.argv[1:]);"
@@ -465,7 +465,7 @@ def test_config_shows_what_is_in_force_and_from_where(run, environ, tmp_path):
     values = json.loads(run("config", "--json").stdout)["values"]
     assert values["server.port"] == {"value": 1, "origin": "config.toml"}
     assert values["client.timeout"] == {"value": 7.0, "origin": "SECURELINK_CLIENT_TIMEOUT"}
-    assert values["log.level"] == {"value": "info", "origin": "default"}
+    assert values["log.level"] == {"value": "warning", "origin": "default"}
     assert values["peers.alice.id"] == {"value": peer_id, "origin": "config.toml"}
 
     (folder / "config.toml").write_text("[server]\nprot = 1\n")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from securelink.errors import ExitCode, UsageError
-from securelink.store import outbox
+from securelink.store import inbox, outbox
 from securelink.store.database import Database
 from securelink.store.outbox import OutboxRow, State
 
@@ -170,7 +170,7 @@ def test_refused_for_good(conn: sqlite3.Connection) -> None:
     row = get(conn, seq)
     assert (row.state, row.reason, row.text) == (State.REFUSED, "too long", "hello")
     assert refused(conn) is None
-    assert outbox.queued(conn, BOB, 9) == []
+    assert list(outbox.queued(conn, BOB)) == []
 
 
 def test_refused_for_now(conn: sqlite3.Connection) -> None:
@@ -179,7 +179,7 @@ def test_refused_for_now(conn: sqlite3.Connection) -> None:
     assert refused(conn, permanent=False) == seq
     row = get(conn, seq)
     assert (row.state, row.reason, row.handed_at) == (State.WAITING, "too long", 20)
-    assert outbox.queued(conn, BOB, 9) == [row]
+    assert list(outbox.queued(conn, BOB)) == [row]
     assert outbox.withdraw(conn, seq, 40)
     assert refused(conn, permanent=False) is None
 
@@ -218,8 +218,8 @@ def test_queue(conn: sqlite3.Connection) -> None:
     put(conn, 6)
     delivered(conn, 6)
     outbox.withdraw(conn, put(conn, 7), 20)
-    assert [row.seq for row in outbox.queued(conn, BOB, 9)] == [first, third, handed]
-    assert [row.seq for row in outbox.queued(conn, BOB, 2)] == [first, third]
+    assert [row.seq for row in outbox.queued(conn, BOB)] == [first, third, handed]
+    assert next(outbox.queued(conn, BOB)).seq == first
     assert outbox.count_queued(conn, BOB) == 3
     assert outbox.count_queued(conn, b"x" * 32) == 0
 
@@ -227,9 +227,9 @@ def test_queue(conn: sqlite3.Connection) -> None:
 def test_release(conn: sqlite3.Connection) -> None:
     seq = put(conn, owner="me")
     outbox.hand(conn, [seq], 20)
-    assert outbox.queued(conn, BOB, 9) == []
+    assert list(outbox.queued(conn, BOB)) == []
     outbox.release(conn, seq)
-    assert [row.seq for row in outbox.queued(conn, BOB, 9)] == [seq]
+    assert [row.seq for row in outbox.queued(conn, BOB)] == [seq]
 
 
 def test_peers_with_queued(conn: sqlite3.Connection) -> None:
@@ -253,7 +253,7 @@ def test_dead_owner(conn: sqlite3.Connection) -> None:
     assert outbox.owners(conn) == ["alive", "dead"]
     assert outbox.bury_owner(conn, "dead", 30) == (1, 1)
     assert outbox.owners(conn) == ["alive"]
-    assert [row.seq for row in outbox.queued(conn, BOB, 9)] == [handed, queued]
+    assert [row.seq for row in outbox.queued(conn, BOB)] == [handed, queued]
     row = get(conn, waiting)
     assert (row.state, row.reason) == (State.WITHDRAWN, "the process that sent it died")
     assert get(conn, alive).owner == "alive"
@@ -274,6 +274,20 @@ def test_cancel_peer(conn: sqlite3.Connection) -> None:
     assert get(conn, seqs[0]).reason == "the peer was removed"
     assert get(conn, other).state is State.WAITING
     assert outbox.cancel_peer(conn, BOB, 30) == 0
+
+
+def test_a_handed_row_ends_before_the_receiver_forgets_its_id(conn: sqlite3.Connection) -> None:
+    seq = put(conn, 0)
+    outbox.hand(conn, [seq], 20)
+    outbox.prune(conn, 20 + outbox.HANDED_KEPT)
+    row = outbox.get(conn, seq)
+    assert row is not None
+    assert row.state is State.HANDED
+    outbox.prune(conn, 21 + outbox.HANDED_KEPT)
+    row = outbox.get(conn, seq)
+    assert row is not None
+    assert (row.state, row.reason) == (State.UNCONFIRMED, "no receipt ever came")
+    assert outbox.HANDED_KEPT < inbox.SEEN_KEPT
 
 
 def test_prune(conn: sqlite3.Connection) -> None:
@@ -321,6 +335,9 @@ STEPS: dict[tuple[State, State], Callable[[sqlite3.Connection, int], object]] = 
     (State.REFUSED, State.DELIVERED): lambda conn, _: delivered(conn),
     (State.WITHDRAWN, State.WAITING): lambda conn, _: put(conn),
     (State.WITHDRAWN, State.DELIVERED): lambda conn, _: delivered(conn),
+    (State.HANDED, State.UNCONFIRMED): lambda conn, _: outbox.prune(conn, 21 + outbox.HANDED_KEPT),
+    (State.UNCONFIRMED, State.WAITING): lambda conn, _: put(conn),
+    (State.UNCONFIRMED, State.DELIVERED): lambda conn, _: delivered(conn),
 }
 
 
@@ -330,7 +347,10 @@ def test_every_transition_in_the_table_happens(conn: sqlite3.Connection) -> None
     for (old, new), step in STEPS.items():
         conn.execute("DELETE FROM outbox")
         seq = put(conn)
-        if old is not State.WAITING:
+        if old is State.UNCONFIRMED:
+            STEPS[State.WAITING, State.HANDED](conn, seq)
+            STEPS[State.HANDED, old](conn, seq)
+        elif old is not State.WAITING:
             STEPS[State.WAITING, old](conn, seq)
         assert get(conn, seq).state is old
         step(conn, seq)

@@ -182,7 +182,10 @@ class OutboxMachine(RuleBasedStateMachine):
             overdue = row.deadline is not None and row.deadline <= self.now
             if row.state is State.WAITING and overdue:
                 row.end(State.WITHDRAWN, self.now)
-            kept = 30 * DAY if row.state is State.REFUSED else DAY
+            if row.state is State.HANDED and row.handed_at + 60 * DAY < self.now:
+                row.end(State.UNCONFIRMED, self.now)
+            found_later = row.state in {State.REFUSED, State.UNCONFIRMED}
+            kept = 30 * DAY if found_later else DAY
             if row.ended_at is not None and row.ended_at + kept < self.now:
                 del self.model[seq]
                 self.before.pop(seq, None)
@@ -214,7 +217,7 @@ class OutboxMachine(RuleBasedStateMachine):
     def queues_equal_model(self) -> None:
         for peer in PEERS:
             expected = [s for s, row in self.model.items() if row.queued and row.peer == peer]
-            rows = outbox.queued(self.conn, peer, 100)
+            rows = list(outbox.queued(self.conn, peer))
             assert [row.seq for row in rows] == sorted(expected)
             assert outbox.count_queued(self.conn, peer) == len(expected)
         waiting = {row.peer for row in self.model.values() if row.queued}

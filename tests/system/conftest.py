@@ -9,7 +9,6 @@ import pytest
 from nodes import Machines
 from proxy import Proxy
 
-
 ROUNDS = int(os.environ.get("TEST_ROUNDS", "8"))
 """How often the tests that kill processes do so; thorough is: TEST_ROUNDS=50 pytest tests/system"""
 
@@ -56,9 +55,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(
-    item: pytest.Item, call: pytest.CallInfo[None]
-) -> Iterator[None]:
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
     report = yield
     machines = getattr(item, "funcargs", {}).get("machines")
     if machines is not None and call.when == "call" and report.failed:

@@ -20,12 +20,13 @@ from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from securelink import keyfile, pairing
+from securelink.clock import new_id, now_ms
 from securelink.config import Config, load
 from securelink.endpoints import Endpoint, Kind
 from securelink.home import Home
 from securelink.identity import Identity, PublicKey
 from securelink.ids import to_text
-from securelink.node import Node, new_id, now_ms
+from securelink.node import Node
 from securelink.store import addresses, inbox, outbox, peers, serving
 from securelink.store.database import Database
 
@@ -33,7 +34,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 PATIENCE = 20.0
-"""Seconds until something that should have happened counts as never: generous, for slow machines."""
+"""Seconds until something that should have happened counts as never, on a slow machine too."""
 
 _KEPT = ("PATH", "PYTHONPATH", "TMPDIR", "COVERAGE_PROCESS_START", "COVERAGE_FILE")
 
@@ -294,6 +295,12 @@ class Machine:
         """Run a command to its end."""
         return self.start(*words, **settings).finish(timeout)
 
+    def pipe(self, text: str, *words: str) -> Done:
+        """Run `send --json` with a text on its standard input."""
+        process = self.start("send", "--json", *words, "-", stdin=subprocess.PIPE)
+        process.write(text)
+        return process.finish()
+
     def begin_to_serve(
         self, *words: str, port: int = 0, host: str = "127.0.0.1", **settings: str
     ) -> Serving:
@@ -422,9 +429,7 @@ class Machine:
         """Put texts for a peer into the queue, as `send --queue` would."""
         with self.database() as database, database.transaction() as conn:
             for text in texts:
-                outbox.put(
-                    conn, message_id=new_id(), peer=peer.raw, text=text, sent_at=now_ms()
-                )
+                outbox.put(conn, message_id=new_id(), peer=peer.raw, text=text, sent_at=now_ms())
 
     def forget(self, peer: str) -> None:
         """Remove a peer."""
@@ -442,9 +447,7 @@ class Machine:
         """Note that a peer is to be found at these ports of loopback, and nowhere else."""
         endpoints = [Endpoint(Kind.LOOPBACK, "127.0.0.1", port) for port in ports]
         self.write(addresses.forget, peer.raw)
-        self.write(
-            addresses.set_endpoints, peer.raw, addresses.Source.PERSON, endpoints, now_ms()
-        )
+        self.write(addresses.set_endpoints, peer.raw, addresses.Source.PERSON, endpoints, now_ms())
 
     async def node(self) -> Node:
         """This node, opened in this very process."""
@@ -464,9 +467,7 @@ class Machines:
         self._made.append(machine)
         return machine
 
-    def pair(
-        self, folder: Path | None = None, **settings: str
-    ) -> tuple[Machine, Serving, Machine]:
+    def pair(self, folder: Path | None = None, **settings: str) -> tuple[Machine, Serving, Machine]:
         """Alice, who serves, and bob, who has joined her."""
         alice = self("alice", folder, **settings)
         serving = alice.serve("--invite")

@@ -75,8 +75,14 @@ def test_a_program_started_by_the_holder_does_not_inherit_it(path: Path) -> None
     lock = FileLock.acquire(path)
     assert lock is not None
     with subprocess.Popen(
-        [sys.executable, "-c", "input()"], stdin=subprocess.PIPE, close_fds=False
+        [sys.executable, "-c", "print(flush=True); input()"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        close_fds=False,
     ) as child:
+        # Until it runs, it is a copy of this process, with all that is open here.
+        assert child.stdout is not None
+        child.stdout.readline()
         lock.release()
         assert not is_held(path)
         child.kill()

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import subprocess
 import uuid
 
 from nodes import Machines
@@ -61,9 +60,7 @@ def test_two_machines_pair_and_send(machines: Machines) -> None:
 def test_texts_are_kept_exactly(machines: Machines) -> None:
     alice, serving, bob = machines.pair()
     for text in TEXTS:
-        process = bob.start("send", "--json", "-", stdin=subprocess.PIPE)
-        process.write(text)
-        assert process.finish().code == 0
+        assert bob.pipe(text).code == 0
         assert serving.event("message")["text"] == text
     assert alice.texts() == TEXTS
 
@@ -83,7 +80,7 @@ def test_to_me_reaches_the_own_server_whatever_its_port(machines: Machines) -> N
 
 
 def test_several_recipients_have_one_result_each(machines: Machines) -> None:
-    alice, serving, bob = machines.pair()
+    alice, _, bob = machines.pair()
     carol = machines("carol")
     carol_serving = carol.serve("--invite")
     bob.join(carol_serving.invite)
@@ -133,7 +130,7 @@ def test_of_several_failures_the_gravest_is_the_exit(machines: Machines) -> None
 
 
 def test_an_id_can_be_repeated(machines: Machines) -> None:
-    alice, serving, bob = machines.pair()
+    alice, _, bob = machines.pair()
     message_id = str(uuid.uuid4())
     first = bob.send("--id", message_id, "once")
     assert (first.code, first.result["id"]) == (0, message_id)
@@ -144,6 +141,10 @@ def test_an_id_can_be_repeated(machines: Machines) -> None:
     assert "ID" in other.result["error"]
     assert bob.send("--id", "nonsense", "once").code == 2
     assert alice.texts() == ["once"]
+
+    done = bob.send("--id", message_id, "--to", "alice", "--to", "me", "--timeout", "0.1", "twice")
+    assert {each["peer"]: each["exit"] for each in done.results} == {"alice": 2, "me": 3}
+    assert done.code == 2
 
 
 def test_what_waits_for_a_client_comes_with_its_next_send(machines: Machines) -> None:

@@ -7,6 +7,7 @@ rekeying are its own.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterable
 
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey, MLKEM768PublicKey
@@ -226,6 +227,7 @@ class KeyLog:
     def __init__(self) -> None:
         self.keys: list[bytes] = []
         self.nonces: set[tuple[bytes, bytes]] = set()
+        self.made: weakref.WeakSet[AESGCM] = weakref.WeakSet()
 
     def __call__(self, key: bytes) -> AESGCM:
         log = self
@@ -246,7 +248,9 @@ class KeyLog:
                 log._use(key, nonce)
                 return aead.encrypt_into(nonce, data, ad, out)
 
-        return Watched()
+        watched = Watched()
+        log.made.add(watched)
+        return watched
 
     def _use(self, key: bytes, nonce: bytes) -> None:
         assert (key, nonce) not in self.nonces, "a nonce was used twice"

@@ -7,7 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from securelink import endpoints
-from securelink.endpoints import Endpoint, IncompleteError, Kind, kind_of, parse
+from securelink.endpoints import (
+    Endpoint,
+    IncompleteError,
+    Kind,
+    is_link_local,
+    kind_of,
+    parse,
+)
 from securelink.errors import UsageError
 
 HOME = Endpoint(Kind.PUBLIC, "home.example", 24819)
@@ -49,6 +56,22 @@ FORWARDER = Endpoint(Kind.PUBLIC, "127.0.0.1", 65535)
 )
 def test_the_kind_of_a_host(host: str, kind: str) -> None:
     assert kind_of(host) == kind
+
+
+@pytest.mark.parametrize(
+    ("host", "link_local"),
+    [
+        ("169.254.0.1", True),
+        ("::ffff:169.254.0.1", True),
+        ("fe80::1", True),
+        ("192.168.1.1", False),
+        ("fd00::1", False),
+        ("127.0.0.1", False),
+        ("home.example", False),
+    ],
+)
+def test_what_means_another_machine_on_every_network(host: str, link_local: bool) -> None:
+    assert is_link_local(host) is link_local
 
 
 @pytest.mark.parametrize(

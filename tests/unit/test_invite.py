@@ -366,7 +366,8 @@ LINK_LOCAL = Endpoint(Kind.LAN, "fe80::1", 24819)
     ("candidates", "chosen"),
     [
         ([], ()),
-        ([LAN, IPV6, PUBLIC, NAMED], (PUBLIC, NAMED, IPV6, LAN)),
+        ([LAN, IPV6, PUBLIC, NAMED], (IPV6, PUBLIC, NAMED, LAN)),
+        ([IPV6, PUBLIC, IPV6_TOO, LAN], (IPV6, PUBLIC, LAN)),
         ([NAMED, LAN, PUBLIC], (NAMED, PUBLIC, LAN)),
         ([IPV6, IPV6_TOO, LAN], (IPV6, LAN)),
         ([LOOPBACK, LAN], (LAN,)),

@@ -296,6 +296,7 @@ def test_a_message_in_pieces() -> None:
     [
         pytest.param([piece(TEXT, b"ab"), end(8, b"x")], id="another whole"),
         pytest.param([piece(TEXT, b"ab"), piece(8, b"x")], id="another split"),
+        pytest.param([piece(TEXT, b"ab"), piece(RECEIPT, b"x")], id="a part of a receipt"),
         pytest.param([piece(TEXT, b"")], id="first piece empty"),
         pytest.param([piece(TEXT, b"a"), piece(TEXT, b"")], id="a piece empty"),
         pytest.param([piece(TEXT, b"a"), end(TEXT, b"")], id="last piece empty"),

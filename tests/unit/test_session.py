@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 
 import pytest
@@ -549,24 +550,27 @@ def test_who_waits_for_a_slow_disk_before_closing_still_says_so() -> None:
 
 
 def test_a_connection_that_takes_no_more_gathers_no_pings() -> None:
-    pair = Pair().open()
+    log = KeyLog()
+    pair = Pair(cipher=log).open()
     start = pair.now
     for second in range(10, 25):
         due = pair.client.deadline()
         assert due is not None
         assert due > start + second - 1
         pair.client.tick(start + second)
-    assert len(pair.client.data_to_send(start + 25)) == 84
+    (frame,) = frames(bytes(pair.client.data_to_send(start + 25)))
+    assert items(Direction(log.keys[-2]).open(frame)) == [(6, b"")]
     assert pair.client.data_to_send(start + 25) == b""
 
 
 def test_what_waits_already_serves_as_a_ping() -> None:
-    pair = Pair().open()
+    log = KeyLog()
+    pair = Pair(cipher=log).open()
     pair.client.send(text(1))
     pair.client.tick(pair.now + 10)
     pair.settle()
-    assert len(pair.to_server) == 1
-    assert pair.at_server == [text(1)]
+    (frame,) = pair.to_server
+    assert [kind for kind, _ in items(Direction(log.keys[-2]).open(frame))] == [3]
 
 
 def test_times_come_from_the_limits() -> None:
@@ -738,6 +742,15 @@ def converse(pair: Pair) -> Pair:
     return pair
 
 
+def test_a_handshake_cut_at_every_byte() -> None:
+    fixed = Fixed(7), Fixed(8)
+    whole = Pair(fixed=fixed).shake_hands()
+    for cut in range(1, max(map(len, whole.to_server + whole.to_client))):
+        pair = CutPair(cut=cut, fixed=fixed).shake_hands()
+        assert pair.at_client == whole.at_client == [Verified()]
+        assert pair.at_server == whole.at_server
+
+
 def test_a_conversation_cut_at_every_byte() -> None:
     fixed = Fixed(7), Fixed(8)
     whole = converse(Pair(fixed=fixed))
@@ -745,7 +758,7 @@ def test_a_conversation_cut_at_every_byte() -> None:
     assert whole.at_client[-1] == Ended(None)
     assert len(whole.at_server) == 5
     assert whole.at_server[-1] == Closing()
-    for cut in range(1, max(map(len, whole.to_server + whole.to_client))):
+    for cut in range(1, max(map(len, whole.to_server[2:] + whole.to_client[1:]))):
         pair = converse(CutPair(cut=cut, fixed=fixed))
         assert pair.at_client == whole.at_client
         assert pair.at_server == whole.at_server
@@ -832,6 +845,29 @@ def test_rekeying_at_records_1024_and_2048(side: str) -> None:
     assert direction.key != first
     # Two new keys for each direction, made once by each side.
     assert len(set(log.keys[-8:])) == 4
+
+
+@pytest.mark.parametrize("end", ["open", "fail", "deny", "close"])
+def test_no_key_outlives_its_use(end: str) -> None:
+    log = KeyLog()
+    pair = Pair(cipher=log).shake_hands()
+    match end:
+        case "deny":
+            pair.server.deny()
+            pair.settle()
+        case "fail":
+            pair.server.receive_eof()
+            pair.client.receive_eof()
+        case _:
+            pair.server.admit("alice", 0)
+            pair.settle()
+    if end == "close":
+        pair.server.close()
+        pair.client.close()
+        pair.settle()
+    gc.collect()
+    # Of an open link those of two directions are left, at two sides: the handshake's are gone.
+    assert len(log.made) == (4 if end == "open" else 0)
 
 
 def test_no_nonce_is_ever_used_twice() -> None:

@@ -51,3 +51,15 @@ def test_what_is_not_in_cannot_be_taken_out() -> None:
     assert b"a" not in window
     assert not window.remove(b"a")
     assert len(window) == 0
+
+
+def test_a_copy_goes_its_own_way() -> None:
+    window = Window()
+    window.add(b"a", SIZE - 10)
+    copy = window.copy()
+    assert b"a" in copy
+    assert not copy.fits(11)
+    copy.add(b"b", 10)
+    assert window.fits(10)
+    assert copy.remove(b"a")
+    assert b"a" in window

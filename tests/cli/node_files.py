@@ -1,0 +1,114 @@
+"""A node's home for the tests of commands: what a person and other processes have put into it."""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from securelink.endpoints import Endpoint, kind_of
+from securelink.identity import Identity
+from securelink.ids import uuid7
+from securelink.store import addresses, inbox, outbox, peers
+from securelink.store.database import Database
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from securelink.identity import PublicKey
+
+
+def now() -> int:
+    return time.time_ns() // 1_000_000
+
+
+class NodeFiles:
+    """The home of a node that no process has open."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self._messages = 0
+
+    @contextmanager
+    def store(self) -> Iterator[sqlite3.Connection]:
+        database = Database.open(self.home / "securelink.db")
+        try:
+            with database.transaction() as conn:
+                yield conn
+        finally:
+            database.close()
+
+    def configure(self, text: str) -> Path:
+        self.home.mkdir(exist_ok=True)
+        file = self.home / "config.toml"
+        file.write_text(text)
+        return file
+
+    def peer(
+        self,
+        name: str,
+        *at: str,
+        calls_itself: str | None = None,
+        pending: bool = False,
+        invite: bytes | None = None,
+        last_seen: int | None = None,
+    ) -> PublicKey:
+        """Pair with a new key; *at* are its HOSTs, all on port 24819."""
+        key = Identity.generate().public
+        with self.store() as conn:
+            if invite is not None:
+                peers.enrol(
+                    conn,
+                    key=key.raw,
+                    calls_itself=calls_itself or name,
+                    token_hash=invite,
+                    taken=(),
+                    now=last_seen or now(),
+                )
+            else:
+                peers.add_pending(conn, key=key.raw, name_wanted=name, taken=(), now=now())
+                if not pending:
+                    peers.confirm(
+                        conn, key.raw, calls_itself=calls_itself or name, now=last_seen or now()
+                    )
+            ends = [Endpoint(kind_of(host), host, 24819) for host in at]
+            addresses.set_endpoints(conn, key.raw, addresses.Source.INVITE, ends, now())
+        return key
+
+    def receive(
+        self,
+        text: str,
+        *,
+        peer: PublicKey | None = None,
+        name: str = "bob",
+        ago: int = 0,
+        message_id: bytes | None = None,
+    ) -> bytes:
+        """Put a text into the inbox as if it had come *ago* seconds before now; return its ID."""
+        self._messages += 1
+        at = now() - 1000 * ago
+        made = message_id or uuid7(at, self._messages.to_bytes(10, "big"))
+        key = peer or Identity.generate().public
+        with self.store() as conn:
+            inbox.receive(
+                conn,
+                peer=key.raw,
+                peer_name=name,
+                message_id=made,
+                sent_at=at,
+                text=text,
+                received_at=at,
+            )
+        return made
+
+    def queue(self, peer: PublicKey, text: str) -> None:
+        self._messages += 1
+        with self.store() as conn:
+            made = uuid7(now(), self._messages.to_bytes(10, "big"))
+            outbox.put(conn, message_id=made, peer=peer.raw, text=text, sent_at=now())
+
+    def unread(self) -> list[str]:
+        with self.store() as conn:
+            return [message.text for message in inbox.search(conn, unread=True, limit=0)]

@@ -1,0 +1,357 @@
+"""`securelink peers`."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shlex
+import subprocess
+import sys
+import tomllib
+
+import pytest
+
+from securelink.cli.completion import peer_names
+from securelink.config import load
+from securelink.directory import read
+from securelink.identity import Identity
+from securelink.store import inbox, invites, outbox
+
+TOKEN_HASH = hashlib.sha256(b"token").digest()
+LAST_SEEN = 1_700_000_000_000
+
+
+@pytest.fixture
+def invited(node):
+    """Return a peer, bob, that came with an invite for two."""
+    with node.store() as conn:
+        invites.add(
+            conn, token_hash=TOKEN_HASH, name="bob", uses=2, created_at=1, expires_at=1 << 50
+        )
+    return node.peer("bob", "192.168.1.20", invite=TOKEN_HASH, calls_itself="bobs-mac")
+
+
+def configured(node, name="carol", key=None):
+    key = key or Identity.generate().public
+    file = node.configure(
+        f"[server]\nport = 24819\n\n[peers.{name}]\nid = '{key}'\npublic = 'carol.example'\n"
+    )
+    return key, file
+
+
+def names_of(node):
+    with node.store() as conn:
+        return sorted(read(conn, load(node.home / "config.toml", environ={}).config.peers).names)
+
+
+def test_no_peers_yet(call):
+    done = call("peers")
+    assert (done.status, done.out) == (0, "")
+    assert "`securelink invite`" in done.err
+    assert call("peers", "-q").err == ""
+    assert (call("peers", "--json").out, call("peers", "--toml").out) == ("", "")
+
+
+def test_the_list(call, call_on_terminal, node, invited):
+    carol, _ = configured(node)
+    alice = node.peer("alice", "2001:db8::7", "10.0.0.7", last_seen=LAST_SEEN)
+    seen = call_on_terminal("peers")
+    assert (seen.status, seen.err) == (0, "")
+    header, *rows = seen.out.splitlines()
+    assert header.split() == ["NAME", "ID", "CALLS", "ITSELF", "LAST", "SEEN", "FROM", "ENDPOINTS"]
+    assert all(len(row) <= 80 for row in rows)
+    assert [row.split()[:2] for row in rows] == [
+        ["alice", alice.short],
+        ["bob", invited.short],
+        ["carol", carol.short],
+    ]
+    assert "2023-11-1" in rows[0]
+    assert rows[0].endswith("…")
+    assert rows[1].split()[2] == "bobs-mac"
+    assert rows[1].endswith("  invite  192.168.1.20:24819")
+    assert rows[2].split()[2:] == ["-", "never", "config", "carol.example:24819"]
+
+    piped = call("peers")
+    assert len(piped.out.splitlines()) == 3
+    assert piped.out.splitlines()[0].endswith("[2001:db8::7]:24819, 10.0.0.7:24819")
+
+
+def test_the_list_for_scripts(call, node, invited):
+    carol, _ = configured(node)
+    bob, other = call("peers", "--json").results
+    assert bob.pop("last_seen").endswith("Z")
+    assert bob.pop("paired_at").endswith("Z")
+    assert bob == {
+        "name": "bob",
+        "id": invited.peer_id,
+        "short": invited.short,
+        "calls_itself": "bobs-mac",
+        "endpoints": [{"kind": "lan", "host": "192.168.1.20", "port": 24819}],
+        "from": "invite",
+    }
+    assert other == {
+        "name": "carol",
+        "id": carol.peer_id,
+        "short": carol.short,
+        "calls_itself": "",
+        "endpoints": [{"kind": "public", "host": "carol.example", "port": 24819}],
+        "last_seen": None,
+        "paired_at": None,
+        "from": "configuration",
+    }
+
+
+def test_the_tables_can_be_pasted(call, node, invited):
+    node.peer("dot.ted", "2001:db8::7", "127.0.0.1")
+    shown = call("peers", "--toml")
+    file = node.configure(shown.out)
+    pasted = load(file, environ={}).config.peers
+    assert {name: sorted(map(str, peer.endpoints)) for name, peer in pasted.items()} == {
+        "bob": ["192.168.1.20:24819"],
+        "dot.ted": ["127.0.0.1:24819", "[2001:db8::7]:24819"],
+    }
+    assert pasted["bob"].key == invited
+    assert list(tomllib.loads(shown.out)["peers"]) == ["bob", "dot.ted"]
+
+
+def test_a_join_that_was_never_finished(call, node):
+    node.peer("alice", pending=True)
+    done = call("peers")
+    assert done.out == ""
+    assert "joining alice was never finished" in done.err
+    assert call("peers", "--json").out == ""
+    assert call("peers", "show", "alice").status == 2
+    assert call("peers", "remove", "alice").err == "alice is removed\n"
+    assert "alice" not in call("peers").err
+
+
+def test_two_forms_at_once(call):
+    done = call("peers", "--toml", "--json")
+    assert (done.status, done.result["error"]) == (2, "--toml and --json exclude each other")
+
+
+def test_one_peer(call, call_on_terminal, node, invited):
+    _, file = configured(node)
+    done = call("peers", "show", "bob")
+    fields = dict(line.split("  ", 1) for line in done.out.splitlines())
+    fields = {label: value.strip() for label, value in fields.items()}
+    assert fields.pop("last seen")
+    assert fields.pop("paired")
+    assert fields == {
+        "name": "bob",
+        "id": invited.peer_id,
+        "calls itself": "bobs-mac",
+        "from": "an invite",
+        "endpoints": "lan 192.168.1.20:24819",
+    }
+    on_terminal = call_on_terminal("peers", "show", "bob").out
+    assert max(map(len, on_terminal.splitlines())) <= 80
+    assert call("peers", "show", "bob", "--json").result == call("peers", "--json").results[0]
+    assert f"{file}, line 4" in call("peers", "show", "carol").out
+    assert "paired" not in call("peers", "show", "carol").out
+
+
+def test_all_endpoints_of_one_peer(call, node):
+    node.peer("bob", "10.0.0.1", "10.0.0.2")
+    node.peer("carol")
+    lines = call("peers", "show", "bob").out.splitlines()
+    assert lines[-2].split() == ["endpoints", "lan", "10.0.0.1:24819"]
+    assert lines[-1].split() == ["lan", "10.0.0.2:24819"]
+    assert call("peers", "show", "carol").out.splitlines()[-1].split(maxsplit=1) == [
+        "endpoints",
+        "none known",
+    ]
+
+
+def test_what_a_peer_calls_itself_stays_on_its_line(call, call_on_terminal, node):
+    node.peer("bob", calls_itself="x\nid  \x1b[2JFAKE")
+    for words in (["peers"], ["peers", "show", "bob"]):
+        assert r"x\x0aid  \x1b[2JFAKE" in call_on_terminal(*words).out
+        assert not any(
+            line.startswith("id  ") and "FAKE" in line for line in call(*words).out.splitlines()
+        )
+
+
+def test_rename(call, node, invited):
+    done = call("peers", "rename", "bob", "robert")
+    assert (done.status, done.out, done.err) == (0, "", "bob is called robert from now on\n")
+    assert names_of(node) == ["robert"]
+    assert call("peers", "rename", "robert", "robert").status == 0
+    assert call("peers", "rename", "robert", "bob", "--json").result == {
+        "status": "renamed",
+        "peer": "bob",
+        "id": invited.peer_id,
+    }
+    assert call("peers", "rename", invited.peer_id, "bobby", "-q").err == ""
+    assert names_of(node) == ["bobby"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "error"),
+    [
+        ("bob", "alice", "another peer is called alice already"),
+        ("bob", "carol", "another peer is called carol already"),
+        ("bob", "dave", "another peer is called dave already"),
+        ("bob", "me", "the name me is reserved"),
+        ("bob", "all", "the name all is reserved"),
+        ("bob", "Bob", "a name can't hold 'B'"),
+        ("bob", "", "a name can't be empty"),
+        ("bbo", "robert", "no peer is called bbo"),
+        ("me", "robert", "me means this node itself, and is no peer's name"),
+        ("carol", "caroline", "carol stands in "),
+    ],
+)
+def test_what_can_not_be_renamed(old, new, error, call, node, invited):
+    node.peer("alice")
+    node.peer("dave", pending=True)
+    _, file = configured(node)
+    done = call("peers", "rename", old, new)
+    assert (done.status, done.out) == (2, "")
+    assert done.err.startswith(f"securelink: error: {error}")
+    assert len(done.err.splitlines()) == 2
+    assert names_of(node) == ["alice", "bob", "carol"]
+    if old == "carol":
+        assert f"{file}, line 4\nhint: rename [peers.carol] there\n" in done.err
+
+
+def test_a_name_that_the_configuration_took(call, node, invited):
+    """The list calls bob bob-2 then, and so must whoever renames or removes it."""
+    configured(node, name="bob")
+    assert names_of(node) == ["bob", "bob-2"]
+    assert call("peers", "remove", "bob").status == 2
+    assert call("peers", "rename", "bob-2", "robert").status == 0
+    assert names_of(node) == ["bob", "robert"]
+    assert call("peers", "rename", "robert", "bob").status == 2
+
+
+def test_a_name_that_made_way_can_be_kept(call, node, invited):
+    file = node.configure("")
+    configured(node, name="bob")
+    assert call("peers", "rename", "bob-2", "bob-2").status == 0
+    file.unlink()
+    assert names_of(node) == ["bob-2"]
+
+
+def test_a_name_that_made_way_can_be_removed(call, node, invited):
+    configured(node, name="bob")
+    assert call("peers", "remove", "bob-2").err.startswith("bob-2 is removed\n")
+    assert names_of(node) == ["bob"]
+
+
+def test_remove(call, node, invited):
+    alice = node.peer("alice")
+    node.queue(invited, "one")
+    node.queue(invited, "two")
+    node.queue(alice, "three")
+    node.receive("hello", peer=invited)
+    done = call("peers", "remove", "bob")
+    assert (done.status, done.out) == (0, "")
+    assert done.err.splitlines() == [
+        "bob is removed",
+        "2 messages for bob cancelled",
+        "the invite that bob came with is revoked",
+    ]
+    with node.store() as conn:
+        assert outbox.peers_with_queued(conn) == [alice.raw]
+        assert [message.text for message in inbox.search(conn)] == ["hello"]
+        stored = invites.get(conn, TOKEN_HASH)
+        assert stored is not None
+        assert stored.revoked
+    assert call("peers", "remove", "alice").err.splitlines() == [
+        "alice is removed",
+        "1 message for alice cancelled",
+    ]
+    assert names_of(node) == []
+
+
+def test_remove_for_scripts(call, node, invited):
+    alice = node.peer("alice")
+    done = call("peers", "remove", "bob", "alice", "bob", "--json")
+    assert done.results == [
+        {
+            "status": "removed",
+            "peer": "bob",
+            "id": invited.peer_id,
+            "cancelled": 0,
+            "invite_revoked": True,
+        },
+        {
+            "status": "removed",
+            "peer": "alice",
+            "id": alice.peer_id,
+            "cancelled": 0,
+            "invite_revoked": False,
+        },
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "error"),
+    [
+        ("bbo", "no peer is called bbo\nhint: did you mean bob?"),
+        ("me", "me means this node itself, and is no peer's name\nhint: see: securelink id"),
+        ("all", "all means every peer, and is no peer's name\nhint: give their names, one by one"),
+        ("carol", "carol stands in {file}, line 4\nhint: remove [peers.carol] there"),
+    ],
+)
+def test_one_wrong_name_and_nobody_is_removed(name, error, call, node, invited):
+    _, file = configured(node)
+    done = call("peers", "remove", "bob", name)
+    assert (done.status, done.out) == (2, "")
+    assert done.err == f"securelink: error: {error.format(file=file)}\n"
+    assert names_of(node) == ["bob", "carol"]
+
+
+def test_a_paired_peer_that_the_configuration_names_too(call, node, invited):
+    configured(node, name="bobby", key=invited)
+    assert call("peers", "remove", "bobby").status == 2
+    assert call("peers", "--json").result["paired_at"]
+
+
+def test_names_are_completed(call, node, invited):
+    assert peer_names("") == ["bob"]
+    configured(node, name="bea")
+    assert peer_names("b") == ["bea", "bob"]
+    assert peer_names("bo") == ["bob"]
+    assert peer_names("x") == []
+
+
+def test_completion_makes_nothing_and_says_nothing(node, tmp_path, capsys, monkeypatch):
+    assert peer_names("") == []
+    assert not node.home.exists()
+    node.configure("[[[")
+    assert peer_names("") == []
+    node.configure("")
+    assert peer_names("") == []
+    assert not (node.home / "securelink.db").exists()
+    (node.home / "securelink.db").write_text("this is no database")
+    assert peer_names("") == []
+    monkeypatch.setenv("SECURELINK_HOME", "~nobody-has-this-name/x")
+    assert peer_names("") == []
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    "words", ["peers show", "peers remove alice", "peers rename", "inbox --from"]
+)
+def test_completion_in_a_shell(words, node, invited):
+    done = subprocess.run(
+        [sys.executable, "-m", "securelink"],
+        env=os.environ
+        | {
+            "_SECURELINK_COMPLETE": "complete_bash",
+            "COMP_WORDS": f"securelink {words} b",
+            "COMP_CWORD": str(len(shlex.split(words)) + 1),
+        },
+        capture_output=True,
+        text=True,
+    )
+    assert (done.stdout, done.stderr) == ("bob\n", "")
+
+
+def test_a_home_that_can_not_be_used(call, monkeypatch):
+    monkeypatch.setenv("SECURELINK_HOME", "/proc/nothing")
+    done = call("peers")
+    assert (done.status, done.out) == (2, "")
+    assert len(done.err.splitlines()) == 2
+    assert "hint: " in done.err
