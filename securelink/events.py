@@ -117,6 +117,13 @@ class PublicAddress(_Event, frozen=True, kw_only=True, tag="public-address"):
     kind: str
 
 
+class PublicAddressUnknown(_Event, frozen=True, kw_only=True, tag="public-address-unknown"):
+    """No public address was found; `sentence` says why, `hint` the next step."""
+
+    sentence: str
+    hint: str | None
+
+
 Event: TypeAlias = (
     Ready
     | Paired
@@ -128,6 +135,7 @@ Event: TypeAlias = (
     | MappingFailed
     | MappingLost
     | PublicAddress
+    | PublicAddressUnknown
 )
 
 

@@ -11,6 +11,7 @@ from securelink import directory, keyfile
 from securelink.clock import now_ms
 from securelink.hello import FEATURES, ClientHello
 from securelink.locks import FileLock, is_held
+from securelink.nat.ledger import Ledger, describe
 from securelink.session import Scratch
 from securelink.store import outbox, upkeep
 from securelink.store.writer import Store
@@ -106,6 +107,11 @@ class Node:
     def is_alive(self, owner: str) -> bool:
         """Whether the process that `owner` names still runs."""
         return is_held(_owner_lock(self.home.locks, owner))
+
+    def ledger(self) -> Ledger:
+        """What this node has had mapped on its routers, for this process to use."""
+        name = describe(self.identity.public.raw)
+        return Ledger(self.store, self.owner, self.is_alive, name)
 
     def drain_lock(self, peer: bytes) -> FileLock | None:
         """The right to send the queued rows of a peer, or None if another process has it."""

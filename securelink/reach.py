@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from securelink.config import ServerConfig
+    from securelink.events import Address
 
 _WIDEST_FIRST = (Kind.PUBLIC, Kind.LAN, Kind.LOOPBACK)
 _LOOPBACK = ("127.0.0.1", "::1")
@@ -18,11 +19,14 @@ _ANY = {"0.0.0.0": ".", "::": ":"}  # noqa: S104 - recognised here, not listened
 """Addresses that stand for all of a family, and what the family's addresses have in them."""
 
 
-def own_endpoints(server: ServerConfig, port: int) -> tuple[Endpoint, ...]:
+def own_endpoints(
+    server: ServerConfig, port: int, mapped: Address | None = None
+) -> tuple[Endpoint, ...]:
     """This node's endpoints when it listens on `port`, the most widely reachable first.
 
-    An address that a person forwarded by hand stands before all; then the default routes' own
-    addresses and loopback, as far as `[server] host` lets the node listen there.
+    An address that a person forwarded by hand stands before all, then the one that the router has
+    `mapped`; then the default routes' own addresses and loopback, as far as `[server] host` lets
+    the node listen there.
     """
     candidates = [*interfaces.local_addresses(), *_LOOPBACK]
     hosts = candidates
@@ -38,8 +42,10 @@ def own_endpoints(server: ServerConfig, port: int) -> tuple[Endpoint, ...]:
         ]
     found = [Endpoint(kind_of(host), host, port) for host in dict.fromkeys(hosts)]
     by_reach = sorted(found, key=lambda each: _WIDEST_FIRST.index(each.kind))
-    public = server.public_endpoint(port)
-    return (public, *by_reach) if public else tuple(by_reach)
+    forwarded = [server.public_endpoint(port)]
+    if mapped is not None:
+        forwarded.append(Endpoint(Kind.PUBLIC, mapped.host, mapped.port))
+    return tuple(dict.fromkeys(each for each in (*forwarded, *by_reach) if each is not None))
 
 
 def announced(own: Iterable[Endpoint], remote: str | None) -> tuple[Endpoint, ...]:

@@ -20,6 +20,7 @@ from securelink.following import event_of, follow
 from securelink.invite import choose_endpoints
 from securelink.locks import FileLock
 from securelink.node import CLOSE_TIMEOUT
+from securelink.outward import Outward
 from securelink.server import Server
 from securelink.store import inbox, outbox, peers, serving, upkeep
 
@@ -59,7 +60,8 @@ class Service:
 
     Attributes:
         server: the listening side.
-        invite: the invite that was asked for, or None.
+        invite: the invite that was asked for, or None; it follows the node's endpoints.
+        settled: set once it is known whether the router forwards our port, if it is to.
     """
 
     def __init__(
@@ -75,6 +77,9 @@ class Service:
         self.invite = invite
         self._lock = lock
         self._tell = tell
+        self.settled = asyncio.Event()
+        self._moved = asyncio.Event()
+        self._outward = Outward(node, server.port, tell=tell.event, changed=self._moved.set)
         self._configured = {entry.key.raw for entry in node.config.peers.values()}
         self._changed = asyncio.Event()
         self._arrived = asyncio.Event()
@@ -131,11 +136,13 @@ class Service:
         """Let peers in, tell of what arrives and notice what changes, until cancelled."""
         await self.server.start()
         self._on_change()
+        self._moved.set()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._tell_messages())
             tasks.create_task(self._look_around())
             tasks.create_task(self._watch_endpoints())
             tasks.create_task(self._tidy())
+            tasks.create_task(self._outward.run())
 
     async def aclose(self) -> None:
         """End all links in order and give back the lock."""
@@ -203,15 +210,26 @@ class Service:
 
     async def _watch_endpoints(self) -> None:
         while True:
-            await asyncio.sleep(ENDPOINTS_INTERVAL)
-            present = reach.own_endpoints(self.node.config.server, self.server.port)
-            if present == self.server.endpoints:
-                continue
-            self.server.moved(present)
-            with _logged():
-                await self._write_down()
-            if self.invite is not None:
-                chosen = choose_endpoints(present)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(ENDPOINTS_INTERVAL):
+                    await self._moved.wait()
+            self._moved.clear()
+            await self._look_at_endpoints()
+            if self._outward.known:
+                self.settled.set()
+
+    async def _look_at_endpoints(self) -> None:
+        """Tell everybody who should know when this node can be reached elsewhere than before."""
+        config, port = self.node.config.server, self.server.port
+        present = reach.own_endpoints(config, port, self._outward.mapped)
+        if present == self.server.endpoints:
+            return
+        self.server.moved(present)
+        with _logged():
+            await self._write_down()
+        if self.invite is not None:
+            chosen = choose_endpoints(present)
+            if chosen != self.invite.endpoints:
                 self.invite = replace(self.invite, endpoints=chosen)
                 self._tell.event(events.Invite(invite=self.invite.encode(), endpoints=chosen))
 

@@ -29,7 +29,7 @@ ROWS: tuple[tuple[int, frozenset[str]], ...] = (
     (4, frozenset({"node"})),
     (4, frozenset({"connect", "outgoing"})),
     (4, frozenset({"delivery", "pairing"})),
-    (5, frozenset({"server", "client"})),
+    (5, frozenset({"server", "client", "outward"})),
     (6, frozenset({"service"})),
     (7, frozenset({"cli"})),
     (7, frozenset({"__main__"})),
