@@ -25,3 +25,40 @@ Verbose: TypeAlias = Annotated[
         "--verbose", "-v", count=True, show_default=False, help="Say more; -vv says even more."
     ),
 ]
+
+NatMethod: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--method", metavar="auto|pcp|nat-pmp|upnp", help="How to ask the router."),
+]
+Gateway: TypeAlias = Annotated[
+    str | None, typer.Option("--gateway", metavar="ADDRESS", help="The router's IPv4 address.")
+]
+Interface: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--interface", metavar="NAME", help="Use this network interface's router."),
+]
+ExternalPort: TypeAlias = Annotated[
+    int | None,
+    typer.Option("--external-port", metavar="PORT", help="The port on the router's outer side."),
+]
+Lease: TypeAlias = Annotated[
+    int | None,
+    typer.Option("--lease", metavar="SECONDS", help="How long a mapping is asked for at a time."),
+]
+
+
+def nat_flags(
+    method: str | None,
+    gateway: str | None,
+    interface: str | None,
+    external_port: int | None,
+    lease: int | None,
+) -> dict[str, str | int | None]:
+    """Return what those five options set in the configuration; None where one was not given."""
+    return {
+        "nat.method": method,
+        "nat.gateway": gateway,
+        "nat.interface": interface,
+        "nat.external_port": external_port,
+        "nat.lease": lease,
+    }

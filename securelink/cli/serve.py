@@ -7,21 +7,33 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from securelink.cli.app import command_app, examples
-from securelink.cli.options import Json, Quiet, Verbose
+from securelink.cli.options import (
+    ExternalPort,
+    Gateway,
+    Interface,
+    Json,
+    Lease,
+    NatMethod,
+    Quiet,
+    Verbose,
+    nat_flags,
+)
 
 if TYPE_CHECKING:
     from securelink.cli.output import Output
-    from securelink.events import Address, Event
     from securelink.node import Node
-    from securelink.service import Service
 
 app = command_app()
+
+PATIENCE = 5.0
+"""Seconds for which the invite on the first screen waits for the router."""
 
 
 @app.command(
     epilog=examples(
         "securelink serve",
         "securelink serve --invite",
+        "securelink serve --upnp",
         "securelink serve --public home.example.org:24819",
         "securelink serve --json | while read -r event; do ...; done",
     )
@@ -38,6 +50,19 @@ def serve(
         str | None,
         typer.Option(metavar="HOST[:PORT]", help="An address forwarded to this machine by hand."),
     ] = None,
+    upnp: Annotated[
+        bool | None,
+        typer.Option(
+            "--upnp/--no-upnp",
+            show_default=False,
+            help="Have the router forward the port (PCP, NAT-PMP or UPnP), and keep it so.",
+        ),
+    ] = None,
+    method: NatMethod = None,
+    gateway: Gateway = None,
+    interface: Interface = None,
+    external_port: ExternalPort = None,
+    lease: Lease = None,
     invite: Annotated[
         bool, typer.Option("--invite", help="Make an invite, even if there are peers already.")
     ] = False,
@@ -56,7 +81,13 @@ def serve(
     home = Home.find()
     loaded = load(
         home.config_file,
-        flags={"server.port": port, "server.host": host, "server.public": public},
+        flags={
+            "server.port": port,
+            "server.host": host,
+            "server.public": public,
+            "server.upnp": upnp,
+            **nat_flags(method, gateway, interface, external_port, lease),
+        },
     )
     _log_to_stderr(loaded.config.log.level, verbose)
 
@@ -76,6 +107,7 @@ def serve(
 async def _serve(node: Node, output: Output, *, with_invite: bool) -> None:
     import asyncio
 
+    from securelink.cli.screen import Screen
     from securelink.cli.telling import TellingThread
     from securelink.service import Service
 
@@ -89,7 +121,8 @@ async def _serve(node: Node, output: Output, *, with_invite: bool) -> None:
         failure = error
         task.cancel()
 
-    tell = TellingThread(lambda event: _print(event, output), fail)
+    screen = Screen(output)
+    tell = TellingThread(screen.event, fail)
     lonely = not (await node.directory()).peers
     for_a_person = output.is_terminal and not output.json
     with_invite = with_invite or (lonely and for_a_person)
@@ -97,70 +130,25 @@ async def _serve(node: Node, output: Output, *, with_invite: bool) -> None:
         if output.json:
             tell.event(service.ready())
         else:
-            _first_screen(service, output, lonely=lonely)
+            screen.begin(service)
         if node.config.server.port == 0:
             output.warn(f"port {service.server.port} is for this run only: peers lose this address")
+        running = asyncio.create_task(service.run())
         try:
-            await service.run()
+            if not output.json:
+                if with_invite and for_a_person:
+                    # An invite that works from outside is worth a moment's wait.
+                    settled = asyncio.create_task(service.settled.wait())
+                    await asyncio.wait(
+                        [running, settled], timeout=PATIENCE, return_when=asyncio.FIRST_COMPLETED
+                    )
+                    settled.cancel()
+                screen.invite(service, lonely=lonely)
+            await running
         except asyncio.CancelledError:
             if failure is not None:
                 raise failure from None
             raise
-
-
-def _first_screen(service: Service, output: Output, *, lonely: bool) -> None:
-    """Who and where this node is, and how to pair with it."""
-    node, server = service.node, service.server
-    key = node.identity.public
-    output.note(f"{node.config.node.name} ({key.short}) listens on port {server.port}")
-    known = {each.kind for each in server.endpoints}
-    for endpoint in server.endpoints:
-        output.note(f"  {endpoint.kind + ':':<10}{endpoint}")
-    if "public" not in known:
-        output.note("  public:   not known; forward a port on your router to this machine,")
-        output.note("            then: securelink serve --public HOST:PORT")
-    if service.invite is not None:
-        output.note("pair another machine (once, 24 h):")
-        output.line(f"securelink join {service.invite.encode()}")
-        kinds = {each.kind for each in service.invite.endpoints}
-        if "public" not in kinds:
-            where = "inside this network" if "lan" in kinds else "on this machine"
-            output.note(f"this invite works {where} only: no public address is in it")
-        output.note(f"try it here: securelink send {'' if lonely else '--to me '}hello")
-
-
-def _print(event: Event, output: Output) -> None:
-    from datetime import datetime
-
-    from securelink import events
-    from securelink.cli.formats import message_line
-
-    if output.json:
-        output.result(event)
-        return
-    match event:
-        case events.Message():
-            received = int(datetime.fromisoformat(event.received_at).timestamp() * 1000)
-            output.line(message_line(received, event.peer, event.text))
-        case events.Paired():
-            also = (
-                f", which calls itself {event.calls_itself!r}"
-                if event.calls_itself != event.peer
-                else ""
-            )
-            output.note(f"paired with {event.peer}{also}")
-            output.note(f"{event.peer} is {event.id}")
-        case events.LinkUp():
-            output.detail(f"{event.peer} is linked from {_shown(event.address)}")
-        case events.LinkDown():
-            output.detail(f"{event.peer} has left {_shown(event.address)}: {event.reason}")
-        case events.Invite():
-            output.note("the addresses have changed; the same invite, with the new ones:")
-            output.line(f"securelink join {event.invite}")
-
-
-def _shown(address: Address | None) -> str:
-    return f"{address.host} port {address.port}" if address else "an address that is gone"
 
 
 def _log_to_stderr(level: str, verbose: int) -> None:

@@ -1,0 +1,113 @@
+"""What `serve` shows a person: its first screen, then a line for each event.
+
+With `--json` every event is an object instead, and the first screen is the event `ready`.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from securelink import events
+from securelink.cli.formats import message_line
+
+if TYPE_CHECKING:
+    from securelink.cli.output import Output
+    from securelink.service import Service
+
+
+class Screen:
+    """The lines of one `serve`.
+
+    Args:
+        output: where they go.
+    """
+
+    def __init__(self, output: Output) -> None:
+        self._output = output
+        self._invite_is_shown = False
+
+    def begin(self, service: Service) -> None:
+        """Who and where this node is."""
+        node, server = service.node, service.server
+        self._output.note(
+            f"{node.config.node.name} ({node.identity.public.short}) listens on port {server.port}"
+        )
+        for endpoint in server.endpoints:
+            self._output.note(f"  {endpoint.kind + ':':<10}{endpoint}")
+        if any(each.kind == "public" for each in server.endpoints):
+            return
+        if node.config.server.upnp:
+            self._output.note("  public:   not known yet, the router is being asked")
+        else:
+            self._output.note(
+                "  public:   not known; ask the router to forward the port with --upnp,"
+            )
+            self._output.note("            or forward one by hand, then: --public HOST:PORT")
+
+    def invite(self, service: Service, *, lonely: bool) -> None:
+        """How to pair with it."""
+        self._invite_is_shown = True
+        if service.invite is None:
+            return
+        self._output.note("pair another machine (once, 24 h):")
+        self._output.line(f"securelink join {service.invite.encode()}")
+        kinds = {each.kind for each in service.invite.endpoints}
+        if "public" not in kinds:
+            where = "inside this network" if "lan" in kinds else "on this machine"
+            self._output.note(f"this invite works {where} only: no public address is in it")
+        self._output.note(f"try it here: securelink send {'' if lonely else '--to me '}hello")
+
+    def event(self, event: events.Event) -> None:
+        """Show one event."""
+        output = self._output
+        if output.json:
+            output.result(event)
+            return
+        match event:
+            case events.Message():
+                output.line(message_line(_ms(event.received_at), event.peer, event.text))
+            case events.Paired():
+                also = f", which calls itself {event.calls_itself!r}"
+                output.note(
+                    f"paired with {event.peer}{also if event.calls_itself != event.peer else ''}"
+                )
+                output.note(f"{event.peer} is {event.id}")
+            case events.LinkUp():
+                output.detail(f"{event.peer} is linked from {_shown(event.address)}")
+            case events.LinkDown():
+                output.detail(f"{event.peer} has left {_shown(event.address)}: {event.reason}")
+            case events.Invite() if self._invite_is_shown:
+                output.note("the addresses have changed; the same invite, with the new ones:")
+                output.line(f"securelink join {event.invite}")
+            case _:
+                for line in router_lines(event):
+                    output.note(line)
+
+
+def router_lines(event: events.Event) -> list[str]:
+    """What an event of the router says, in lines; none for any other event."""
+    match event:
+        case events.Mapped():
+            outside = f"{event.external.host}:{event.external.port}"
+            line = f"the router forwards {outside} to this machine ({event.method})"
+            return [line, event.note] if event.note else [line]
+        case events.MappingFailed():
+            return [event.sentence, *([event.hint] if event.hint else [])]
+        case events.MappingLost():
+            return [f"the router forwards the port no longer: {event.reason}"]
+        case events.PublicAddress():
+            if event.kind == "public":
+                return [f"the public address is {event.host} (by {event.source})"]
+            return [f"the router's own address is {event.host}, which is not public"]
+        case events.PublicAddressUnknown():
+            return [f"the public address is not known: {event.sentence}"]
+    return []
+
+
+def _ms(time: str) -> int:
+    return int(datetime.fromisoformat(time).timestamp() * 1000)
+
+
+def _shown(address: events.Address | None) -> str:
+    return f"{address.host} port {address.port}" if address else "an address that is gone"
