@@ -256,7 +256,10 @@ class Lab:
         self.router.run(["conntrack", "-F"], check=True)
 
     def reboot(self) -> None:
-        """Start the router again: its epoch begins anew, and its control port is another."""
+        """Start the router again: its epoch begins anew, and its control port is another.
+
+        Before the first time its epoch is as old as this machine, so that it drops at once.
+        """
         self.shut_down()
         self.boot()
 
@@ -282,6 +285,7 @@ class Lab:
             min_lifetime={variant.min_lifetime}
             max_lifetime=86400
             secure_mode={yes(variant.secure)}
+            system_uptime={yes(self._boots == 1)}
             ipv6_disable=yes
             {"" if variant.deny else allow}
             deny 0-65535 0.0.0.0/0 0-65535
