@@ -38,9 +38,12 @@ _IP_PROTOCOLS = {6: "tcp", 17: "udp"}
 _PROVIDER_NETWORKS = {"cgnat": "100.64.0", "double": "192.168.1", "squatter": "5.6.7"}
 _FORWARD = "echo 1 > /proc/sys/net/ipv4/ip_forward"
 
-# The servers write to the machine's own system log, or would.
+# The servers write every line to the machine's own log too, and without one to its console, which
+# is slow.
 _WITHOUT_SYSLOG = """
-if [ -e /dev/log ]; then mount --bind /dev/null /dev/log; fi
+for log in /dev/log /dev/console; do
+    if [ -e "$log" ]; then mount --bind /dev/null "$log"; fi
+done
 exec "$@"
 """
 
@@ -53,9 +56,7 @@ class Variant:
     natpmp: bool = True
     pcp: bool = True
     deny: bool = False
-    """Refuse every mapping: UPnP says so; PCP and NAT-PMP look for a port that is allowed, without
-    end, and nothing is answered after that.
-    """
+    """Refuse every mapping."""
     secure: bool = True
     """Map with UPnP only to the address that asks."""
     min_lifetime: int = 2
@@ -241,6 +242,8 @@ class Lab:
         configuration.write_text(self._configuration())
         words = ["miniupnpd", "-d", "-f", str(configuration)]
         words += ["-P", str(self._folder / "miniupnpd.pid")]
+        if variant.deny:  # before it refuses, it tries all ports, and tells of each
+            words = ["sh", "-c", 'exec "$@" 2>/dev/null', "sh", *words]
         self._miniupnpd = self._start(self.router, words, "miniupnpd", *ports)
 
     def shut_down(self) -> None:
@@ -253,7 +256,10 @@ class Lab:
         self.router.run(["conntrack", "-F"], check=True)
 
     def reboot(self) -> None:
-        """Start the router again: its epoch begins anew, and its control port is another."""
+        """Start the router again: its epoch begins anew, and its control port is another.
+
+        Before the first time its epoch is as old as this machine, so that it drops at once.
+        """
         self.shut_down()
         self.boot()
 
@@ -279,6 +285,7 @@ class Lab:
             min_lifetime={variant.min_lifetime}
             max_lifetime=86400
             secure_mode={yes(variant.secure)}
+            system_uptime={yes(self._boots == 1)}
             ipv6_disable=yes
             {"" if variant.deny else allow}
             deny 0-65535 0.0.0.0/0 0-65535
