@@ -245,6 +245,8 @@ class Sending:
         settled = self._settled.result()
         if settled.state is State.DELIVERED:
             return endpoint
+        if settled.state is State.UNCONFIRMED:
+            raise self._unconfirmed(settled.reason)
         raise PeerRefused(
             f"{self._peer.name} refused it: {settled.reason}",
             hint="try again later" if settled.state is State.WAITING else None,
@@ -273,8 +275,13 @@ class Sending:
     async def _is_delivered(self, seq: int) -> bool:
         """Whether another process, or an earlier one, has delivered it already."""
         row = await self._node.store.read(outbox.get, seq)
-        if row is None or row.state is State.DELIVERED:
+        if row is None:
+            # Forgotten, long after it ended; how it ended, nobody here knows any more.
+            raise self._unconfirmed(outbox.FORGOTTEN)
+        if row.state is State.DELIVERED:
             return True
+        if row.state is State.UNCONFIRMED:
+            raise self._unconfirmed(row.reason)
         if row.state is State.REFUSED:
             raise PeerRefused(f"{self._peer.name} refused it: {row.reason}")
         if row.state is State.WITHDRAWN:
@@ -282,6 +289,12 @@ class Sending:
         return False
 
     # ---- the end
+
+    def _unconfirmed(self, reason: str | None) -> NoReceipt:
+        return NoReceipt(
+            f"{self._peer.name} has not confirmed it: {reason}",
+            hint="it may have arrived; with the same --id it can be sent again safely",
+        )
 
     async def _let_go(self, seq: int) -> bool:
         """Withdraw the row if it has not left; else leave it to the next link, and say so."""

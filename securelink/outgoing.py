@@ -334,8 +334,10 @@ def _own_row(conn: sqlite3.Connection, seq: int, settled: list[Settled]) -> Outb
     row = outbox.get(conn, seq)
     if row is not None and row.state in {State.WAITING, State.HANDED}:
         return row
-    state = row.state if row is not None else State.DELIVERED
-    settled.append(Settled(seq, state, None, row.reason if row is not None else None))
+    if row is not None:
+        settled.append(Settled(seq, row.state, None, row.reason))
+    else:
+        settled.append(Settled(seq, State.UNCONFIRMED, None, outbox.FORGOTTEN))
     return None
 
 

@@ -101,7 +101,7 @@ async def redeem(
         raise OwnInvite(
             "this invite was made by this very node",
             hint="to try it here: securelink send --to me hello; to play a second machine: "
-            "SECURELINK_HOME=/tmp/second securelink join slinv1...",
+            "SECURELINK_HOME=~/second-node securelink join slinv1...",
         )
     before = (await node.directory()).by_key(invite.key)
 
@@ -126,18 +126,22 @@ async def redeem(
             hint=f"ask {called} for a new one: securelink invite",
         ) from None
     async with connected.link:
-        await node.store.run(
-            peers.confirm, invite.key.raw, calls_itself=connected.ready.name, now=now_ms()
-        )
+        await node.store.run(_finish, invite, connected.ready.name)
     peer = (await node.directory()).by_key(invite.key)
     assert peer is not None, "it has just been confirmed"
     return Joined(peer, connected.endpoint, known_before=before is not None)
 
 
 def _begin(conn: sqlite3.Connection, config: Config, invite: Invite, name: str | None) -> str:
-    now = now_ms()
-    key = invite.key.raw
     wanted = name or invite.name
-    peer = peers.add_pending(conn, key=key, name_wanted=wanted, taken=config.peers, now=now)
-    addresses.set_endpoints(conn, key, addresses.Source.INVITE, invite.endpoints, now)
+    peer = peers.add_pending(
+        conn, key=invite.key.raw, name_wanted=wanted, taken=config.peers, now=now_ms()
+    )
     return peer.name
+
+
+def _finish(conn: sqlite3.Connection, invite: Invite, calls_itself: str) -> None:
+    now = now_ms()
+    peers.confirm(conn, invite.key.raw, calls_itself=calls_itself, now=now)
+    # Only now: anybody can write an invite with a peer's key and other addresses in it.
+    addresses.set_endpoints(conn, invite.key.raw, addresses.Source.INVITE, invite.endpoints, now)

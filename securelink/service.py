@@ -38,6 +38,9 @@ CURSOR = "serve"
 LOOK_AROUND_PAUSE = 0.05
 """Seconds between two looks at what other processes have changed."""
 
+LOOK_AROUND_INTERVAL = 5.0
+"""Seconds after which to look although nobody has committed."""
+
 ENDPOINTS_INTERVAL = 5.0
 """Seconds between two looks at this machine's own addresses."""
 
@@ -133,16 +136,26 @@ class Service:
         )
 
     async def run(self) -> None:
-        """Let peers in, tell of what arrives and notice what changes, until cancelled."""
+        """Let peers in, tell of what arrives and notice what changes, until cancelled.
+
+        Raises:
+            StoreError: the store can be read no more.
+        """
         await self.server.start()
         self._on_change()
         self._moved.set()
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._tell_messages())
-            tasks.create_task(self._look_around())
-            tasks.create_task(self._watch_endpoints())
-            tasks.create_task(self._tidy())
-            tasks.create_task(self._outward.run())
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._tell_messages())
+                tasks.create_task(self._look_around())
+                tasks.create_task(self._watch_endpoints())
+                tasks.create_task(self._tidy())
+                tasks.create_task(self._outward.run())
+        except BaseExceptionGroup as group:
+            failed, rest = group.split(StoreError)
+            if failed is None or rest is not None:
+                raise
+            raise failed.exceptions[0] from None
 
     async def aclose(self) -> None:
         """End all links in order and give back the lock."""
@@ -193,7 +206,10 @@ class Service:
 
     async def _look_around(self) -> None:
         while True:
-            await self._changed.wait()
+            with contextlib.suppress(TimeoutError):
+                # A process that is killed commits nothing.
+                async with asyncio.timeout(LOOK_AROUND_INTERVAL):
+                    await self._changed.wait()
             self._changed.clear()
             keys, owners, queued = await self.node.store.read(_what_others_change)
             self.server.keep_only(keys | self._configured)

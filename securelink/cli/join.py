@@ -58,7 +58,7 @@ def join(
         names.check(as_)
     if invite and invite != ["-"]:
         text = " ".join(invite)
-    elif sys.stdin.isatty() and not invite:
+    elif not invite and (sys.stdin is None or sys.stdin.isatty()):
         text = output.ask("invite", instead="the invite as an argument", echo=False)
     else:
         text = sys.stdin.read(65536)
@@ -92,7 +92,7 @@ def join(
         command = "securelink send" if only else f"securelink send --to {peer.name}"
         output.note(f"{peer.name} is {peer.key.peer_id}")
         if peer.calls_itself != peer.name:
-            output.note(f"{peer.name} calls itself {peer.calls_itself}")
+            output.note(f"{peer.name} calls itself {peer.calls_itself!r}")
         was = "paired already" if joined.known_before else "paired"
         output.line(
             f"{was}: you are {config.node.name} ({node.identity.public.short}), "

@@ -196,9 +196,10 @@ def _text(words: list[str], longest: int) -> str:
     import os
     import sys
 
-    if words == ["-"] or (not words and not sys.stdin.isatty()):
+    # Python has no standard input at all where a process was started with the descriptor closed.
+    if sys.stdin is not None and (words == ["-"] or (not words and not sys.stdin.isatty())):
         raw = sys.stdin.buffer.read(longest + 1)
-    elif words:
+    elif words and words != ["-"]:
         raw = os.fsencode(" ".join(words))
     else:
         raise UsageError("there is nothing to send", hint="try: securelink send hello")

@@ -30,6 +30,10 @@ REFUSED_KEPT = 30 * DAY
 """How long a refused or unconfirmed row is kept for a person to find, in ms."""
 
 
+FORGOTTEN = "no record of it is left"
+"""The reason to give for a row that was pruned: how it ended, nobody here knows any more."""
+
+
 class State(enum.StrEnum):
     """How far a message is."""
 

@@ -249,6 +249,17 @@ def test_closed_standard_streams(environ):
 
 
 @pytest.mark.parametrize(
+    ("words", "error"),
+    [("send", "nothing to send"), ("send -", "nothing to send"), ("join", "no terminal to ask on")],
+)
+def test_closed_standard_input(words, error, environ):
+    script = f"{shlex.quote(sys.executable)} -m securelink {words} <&-"
+    done = subprocess.run(["bash", "-c", script], env=environ, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert error in done.stderr
+
+
+@pytest.mark.parametrize(
     ("number", "status", "code"),
     [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")],
 )

@@ -9,6 +9,7 @@ import pytest
 from nodes import Machines
 from proxy import INTRODUCED, MESSAGE_2, Action, Fault, Proxy
 
+from securelink.endpoints import Endpoint
 from securelink.errors import NoReceipt
 from securelink.invite import Invite
 from securelink.pairing import redeem
@@ -119,6 +120,18 @@ def test_an_invite_that_was_not_copied_well(machines: Machines) -> None:
         assert invite not in done.out
     wrapped = re.sub("(.{20})", r"\1 \n", serving.invite.upper())
     assert bob.join(f"  {wrapped} ")["peer"] == "alice"
+
+
+def test_an_invite_that_leads_nowhere_changes_no_address(machines: Machines) -> None:
+    # Anybody can write one: a peer's key is no secret, and the checksum is no signature.
+    alice, serving, bob = machines.pair()
+    made = Invite.parse(serving.invite)
+    (endpoint,) = made.endpoints
+    nowhere = Endpoint(endpoint.kind, "127.0.0.1", 1)
+    forged = Invite(made.key, bytes(16), made.expires, (nowhere,), made.name)
+    assert bob.run("join", "--json", "--timeout", "0.3", forged.encode()).code == 3
+    assert bob.send("--to", "alice", "hello").code == 0
+    assert alice.texts() == ["hello"]
 
 
 def test_an_own_invite_is_for_others(machines: Machines) -> None:
