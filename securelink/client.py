@@ -25,6 +25,7 @@ from securelink.errors import (
     NoReceipt,
     PeerRefused,
     SecurelinkError,
+    StoreError,
     Unreachable,
     UsageError,
 )
@@ -130,8 +131,8 @@ class Sending:
         endpoint = seq = None
         kept = False
         error: SecurelinkError | None = None
-        try:
-            seq = await self._node.store.run(
+        putting = asyncio.create_task(
+            self._node.store.run(
                 outbox.put,
                 message_id=message_id,
                 peer=self._peer.key.raw,
@@ -140,6 +141,9 @@ class Sending:
                 owner=self._node.owner if dials else None,
                 deadline=None if dials or left is None else now + left,
             )
+        )
+        try:
+            seq = await asyncio.shield(putting)
             if not await self._is_delivered(seq):
                 if dials:
                     endpoint = await self._deliver(seq)
@@ -148,6 +152,9 @@ class Sending:
         except SecurelinkError as raised:
             error = raised
         finally:
+            # A call that is cancelled while the row is put has put it all the same.
+            with contextlib.suppress(SecurelinkError):
+                seq = await asyncio.shield(putting)
             if seq is not None:
                 kept = await self._let_go(seq)
         if error is not None and kept:
@@ -163,17 +170,12 @@ class Sending:
 
     # ---- over a link of our own
 
-    async def _deliver(self, seq: int) -> Endpoint:
+    async def _deliver(self, seq: int) -> Endpoint | None:
+        """Return where it was delivered; None if another process did it meanwhile."""
         for delay in backoff.delays(FIRST_DELAY, LONGEST_DELAY, random.random):
-            connected = await dial(
-                self._node,
-                self._peer.key,
-                self._peer.name,
-                self._endpoints,
-                self._node.hello(),
-                deadline=self._deadline,
-                failed=self._failed,
-            )
+            connected = await self._dial(seq)
+            if connected is None:
+                return None
             error = await self._over(connected, seq)
             if self._settled.done():
                 return self._verdict(connected.endpoint)
@@ -182,6 +184,35 @@ class Sending:
             # The link was ready and has ended: not at once again, should that repeat itself.
             await asyncio.sleep(delay)
         raise AssertionError("there is always another delay")
+
+    async def _dial(self, seq: int) -> Connected | None:
+        """A link; None as soon as another process has delivered the text."""
+        dialling = asyncio.create_task(
+            dial(
+                self._node,
+                self._peer.key,
+                self._peer.name,
+                self._endpoints,
+                self._node.hello(),
+                deadline=self._deadline,
+                failed=self._failed,
+            )
+        )
+        watching = asyncio.create_task(self._until_delivered(seq))
+        try:
+            await asyncio.wait([dialling, watching], return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            dialling.add_done_callback(_hang_up)
+            raise
+        else:
+            if dialling.done():
+                return dialling.result()
+            dialling.add_done_callback(_hang_up)
+            return watching.result()
+        finally:
+            for task in (dialling, watching):
+                task.cancel()
+            await asyncio.wait([dialling, watching])
 
     async def _endpoints(self) -> Sequence[Endpoint]:
         if not self._is_me or self._choice not in {"auto", *Kind}:
@@ -203,7 +234,9 @@ class Sending:
         )
         delivery = Delivery(self._node, self._peer, link, outgoing)
         carrying = asyncio.create_task(delivery.run(connected.early))
-        noting = asyncio.create_task(self._node.store.run(self._note, connected))
+        noting = asyncio.create_task(self._note(connected))
+        # Another process may settle our row too.
+        unsubscribe = self._node.store.on_change(outgoing.wake)
         outgoing.attach(link)
         try:
             either: list[asyncio.Future[Any]] = [carrying, self._settled]
@@ -216,6 +249,7 @@ class Sending:
                 await self._linger(carrying, delivery, connected.ready.waiting)
             return carrying.result() if carrying.done() else None
         finally:
+            unsubscribe()
             await delivery.aclose()
             await carrying
             await outgoing.aclose()
@@ -231,37 +265,43 @@ class Sending:
                 while delivery.received < waiting and not carrying.done():
                     await delivery.progress()
 
-    def _note(self, conn: sqlite3.Connection, connected: Connected) -> None:
+    async def _note(self, connected: Connected) -> None:
+        """Note where the peer proved its key; what becomes of the text does not depend on it."""
         if not self._is_me:
-            key, now = self._peer.key.raw, now_ms()
-            peers.touch(conn, key, now, connected.ready.name)
-            addresses.used_endpoint(conn, key, connected.endpoint, now)
+            with contextlib.suppress(StoreError):
+                await self._node.store.run(_note, self._peer.key.raw, connected, now_ms())
 
     def _on_settled(self, settled: Settled) -> None:
         if not self._settled.done():
             self._settled.set_result(settled)
 
-    def _verdict(self, endpoint: Endpoint) -> Endpoint:
+    def _verdict(self, endpoint: Endpoint) -> Endpoint | None:
         settled = self._settled.result()
-        if settled.state is State.DELIVERED:
-            return endpoint
-        if settled.state is State.UNCONFIRMED:
-            raise self._unconfirmed(settled.reason)
-        raise PeerRefused(
-            f"{self._peer.name} refused it: {settled.reason}",
-            hint="try again later" if settled.state is State.WAITING else None,
-        )
+        self._judge(settled.state, settled.reason)
+        return None if settled.link is None else endpoint
+
+    def _judge(self, state: State, reason: str | None) -> bool:
+        """Whether it is delivered, False while it is on its way; raise how else it ended."""
+        name = self._peer.name
+        match state:
+            case State.DELIVERED:
+                return True
+            case State.UNCONFIRMED:
+                raise self._unconfirmed(reason)
+            case State.REFUSED:
+                raise PeerRefused(f"{name} refused it: {reason}")
+            case State.WITHDRAWN:
+                raise Unreachable(f"{name}: {reason or 'withdrawn'}")
+            case State.WAITING if reason is not None:
+                raise PeerRefused(f"{name} refused it: {reason}", hint="try again later")
+        return False
 
     # ---- by whichever process of this node has a link
 
     async def _wait_for_others(self, seq: int) -> None:
-        changed = asyncio.Event()
-        unsubscribe = self._node.store.on_change(changed.set)
         try:
             async with asyncio.timeout_at(self._deadline):
-                while not await self._is_delivered(seq):
-                    await changed.wait()
-                    changed.clear()
+                await self._until_delivered(seq)
         except TimeoutError:
             name = self._peer.name
             raise Unreachable(
@@ -269,6 +309,14 @@ class Sending:
                 hint=f"send it while {name} is linked to a `securelink serve` here, or give "
                 "--endpoint HOST:PORT",
             ) from None
+
+    async def _until_delivered(self, seq: int) -> None:
+        changed = asyncio.Event()
+        unsubscribe = self._node.store.on_change(changed.set)
+        try:
+            while not await self._is_delivered(seq):
+                await changed.wait()
+                changed.clear()
         finally:
             unsubscribe()
 
@@ -278,15 +326,7 @@ class Sending:
         if row is None:
             # Forgotten, long after it ended; how it ended, nobody here knows any more.
             raise self._unconfirmed(outbox.FORGOTTEN)
-        if row.state is State.DELIVERED:
-            return True
-        if row.state is State.UNCONFIRMED:
-            raise self._unconfirmed(row.reason)
-        if row.state is State.REFUSED:
-            raise PeerRefused(f"{self._peer.name} refused it: {row.reason}")
-        if row.state is State.WITHDRAWN:
-            raise Unreachable(f"{self._peer.name}: {row.reason or 'withdrawn'}")
-        return False
+        return self._judge(row.state, row.reason)
 
     # ---- the end
 
@@ -298,7 +338,7 @@ class Sending:
 
     async def _let_go(self, seq: int) -> bool:
         """Withdraw the row if it has not left; else leave it to the next link, and say so."""
-        return await asyncio.shield(self._node.store.run(_let_go, seq, now_ms()))
+        return await asyncio.shield(self._node.store.run(_let_go, seq, self._node.owner, now_ms()))
 
     def _patience(self) -> float | None:
         if self._deadline is None:
@@ -309,8 +349,23 @@ class Sending:
         return self._deadline is not None and asyncio.get_running_loop().time() >= self._deadline
 
 
-def _let_go(conn: sqlite3.Connection, seq: int, now: int) -> bool:
-    outbox.withdraw(conn, seq, now)
-    outbox.release(conn, seq)
+def _note(conn: sqlite3.Connection, key: bytes, connected: Connected, now: int) -> None:
+    peers.touch(conn, key, now, connected.ready.name)
+    addresses.used_endpoint(conn, key, connected.endpoint, now)
+
+
+def _let_go(conn: sqlite3.Connection, seq: int, owner: str, now: int) -> bool:
     row = outbox.get(conn, seq)
-    return row is not None and row.state is State.HANDED
+    if row is None:
+        return False
+    # Another process may have taken it over, under the same ID: then it is theirs.
+    if row.owner in {None, owner}:
+        outbox.withdraw(conn, seq, now)
+        outbox.release(conn, seq)
+    return row.state is State.HANDED
+
+
+def _hang_up(dialling: asyncio.Task[Connected]) -> None:
+    """Drop a link that nobody needs any more."""
+    if not dialling.cancelled() and dialling.exception() is None:
+        dialling.result().link.abort()

@@ -15,6 +15,7 @@ from securelink.config import Config, ConfiguredPeer, NodeConfig, ServerConfig
 from securelink.delivery import Delivery
 from securelink.directory import KnownPeer
 from securelink.endpoints import Endpoint, Kind
+from securelink.errors import LinkClosed
 from securelink.hello import FEATURES, ClientHello
 from securelink.home import Home
 from securelink.identity import Identity
@@ -24,7 +25,9 @@ from securelink.messages import Ready, Receipt, Refused, Text
 from securelink.node import Node
 from securelink.outgoing import Outgoing
 from securelink.server import Server
+from securelink.service import Service
 from securelink.session import Ended, Introduced, Session, Verified
+from securelink.states import State
 from securelink.store import addresses, inbox, outbox, peers
 
 if TYPE_CHECKING:
@@ -83,6 +86,23 @@ async def serving(node: Node) -> AsyncIterator[tuple[Server, Told]]:
         yield server, told
     finally:
         await server.aclose()
+
+
+@asynccontextmanager
+async def running(
+    node: Node, tell: Told | None = None, *, with_invite: bool = False
+) -> AsyncIterator[tuple[Service, Told]]:
+    """A service that runs; whatever ends it by itself is raised."""
+    tell = tell if tell is not None else Told()
+    async with await Service.open(node, tell, with_invite=with_invite) as service:
+        run = asyncio.create_task(service.run())
+        try:
+            yield service, tell
+        finally:
+            run.cancel()
+            await asyncio.wait([run])
+        if not run.cancelled():
+            run.result()
 
 
 class Told(list):  # type: ignore[type-arg]
@@ -376,3 +396,61 @@ class Stopwatch:
 
     def __exit__(self, *_: object) -> None:
         self.seconds = time.monotonic() - self._start
+
+
+class HandServer:
+    """A server led by hand: whoever brings a handshake is let in, and the rest is a test's.
+
+    Attributes:
+        waiting: how many texts it says wait for the client.
+        calls: the links so far.
+    """
+
+    def __init__(self, identity: Identity = BOB, *, waiting: int = 0) -> None:
+        self.identity = identity
+        self.waiting = waiting
+        self.port = 0
+        self.calls: list[ByHand] = []
+        self._arrived = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def call(self, number: int = 1) -> ByHand:
+        """The link that came as number so and so, once it is ready."""
+        while len(self.calls) < number:
+            self._arrived.clear()
+            await self._arrived.wait()
+        return self.calls[number - 1]
+
+    async def __aenter__(self) -> Self:
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(self._make, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+        for call in self.calls:
+            call.link.abort()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _make(self) -> Link:
+        now = asyncio.get_running_loop().time()
+        link = Link(Session.server(self.identity, limits=QUICK, now=now), close_timeout=0.3)
+        task = asyncio.create_task(self._welcome(link))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return link
+
+    async def _welcome(self, link: Link) -> None:
+        happened: list[Happening] = []
+        with contextlib.suppress(LinkClosed):
+            while not any(isinstance(each, Introduced) for each in happened):
+                happened += await link.receive()
+            link.admit("bob's own", self.waiting)
+        if link.session.state is not State.OPEN:
+            link.abort()
+            return
+        self.calls.append(ByHand(link))
+        self._arrived.set()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,6 +17,7 @@ from parties import (
     introduce,
     put,
     put_many,
+    running,
     states,
     until,
 )
@@ -38,28 +38,9 @@ from securelink.service import Service
 from securelink.store import inbox, invites, outbox, peers, serving
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from parties import Parties
 
     from securelink.node import Node
-
-
-@asynccontextmanager
-async def running(
-    node: Node, tell: Told | None = None, *, with_invite: bool = False
-) -> AsyncIterator[tuple[Service, Told]]:
-    """A service that runs; whatever ends it by itself is raised."""
-    tell = tell if tell is not None else Told()
-    async with await Service.open(node, tell, with_invite=with_invite) as service:
-        run = asyncio.create_task(service.run())
-        try:
-            yield service, tell
-        finally:
-            run.cancel()
-            await asyncio.wait([run])
-        if not run.cancelled():
-            run.result()
 
 
 class Blocked(Told):
