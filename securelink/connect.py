@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 STAGGER = 0.25
 """Seconds by which one endpoint is tried before the next (RFC 8305, section 5)."""
 
+NOT_THEM = "not them"
+
 FIRST_DELAY = 0.1
 LONGEST_DELAY = 2.0
 """Seconds between two attempts while somebody waits at the keyboard."""
@@ -223,8 +225,10 @@ async def _attempt(
         )
         return Link(session, close_timeout=limits.close_timeout)
 
+    # Before the session's own deadline, so that silence is told from a refusal.
+    until = min(deadline, loop.time() + limits.handshake_timeout)
     try:
-        async with asyncio.timeout_at(min(deadline, loop.time() + limits.handshake_timeout)):
+        async with asyncio.timeout_at(until):
             if not _is_address(host):
                 return await _look_up(host, port)
             _, link = await loop.create_connection(make, host, port)
@@ -234,7 +238,7 @@ async def _attempt(
         raise Unreachable(_reason(error)) from error
     happening = None
     try:
-        async with asyncio.timeout_at(_finite(deadline)):
+        async with asyncio.timeout_at(until):
             happening = (await link.receive())[0]
     except TimeoutError:
         pass
@@ -243,7 +247,7 @@ async def _attempt(
             link.abort()
     if isinstance(happening, Verified):
         return link
-    raise NotThem("not them" if happening else "connected, but no answer")
+    raise NotThem(NOT_THEM if happening else "connected, but no answer")
 
 
 async def _look_up(name: str, port: int) -> list[str]:
@@ -301,9 +305,15 @@ def _finite(deadline: float) -> float | None:
 
 def _verdict(name: str, failures: Sequence[tuple[str, SecurelinkError]]) -> SecurelinkError:
     tried = ", ".join(f"{where} ({error.message})" for where, error in failures)
-    if any(isinstance(error, NotThem) for _, error in failures):
+    if any(error.message == NOT_THEM for _, error in failures):
         return NotThem(
             f"whoever answered for {name} does not hold its key",
             hint=f"tried: {tried}; if {name} was set up anew, pair again",
+        )
+    if any(isinstance(error, NotThem) for _, error in failures):
+        # Silence proves nothing: nobody should be led to take a new key for it.
+        return NotThem(
+            f"whoever answers for {name} has not shown its key",
+            hint=f"tried: {tried}; it may be busy, or something else",
         )
     return Unreachable(f"{name} could not be reached", hint=f"tried: {tried}")
