@@ -259,6 +259,8 @@ async def test_somebody_else(parties: Parties, treat: Treat) -> None:
         # A stranger learns nothing of who we are, and no connection stays.
         assert other.introduced == 0
         await until(lambda: not other.open)
+        # Whoever is merely kept from answering must not lead anybody to take a new key.
+        assert ("pair again" in error.hint) is (treat is not silent)
 
 
 async def test_denied_is_final_at_once(parties: Parties) -> None:
