@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 _TRUE, _FALSE = frozenset({"true", "yes", "on", "1"}), frozenset({"false", "no", "off", "0"})
+_LARGEST = 1e9
+"""Beyond it, thirty years in seconds, the clocks' arithmetic breaks before anything is bounded."""
+
 _MAX_MESSAGE = 1 << 31
 _INTERFACE = re.compile(r"[^\s/-][^\s/]{0,14}")
 """As long as Linux allows; no dash in front, as it becomes a command's argument on macOS."""
@@ -111,15 +114,15 @@ _BY_TYPE: dict[Any, Callable[[object], Any]] = {
 
 
 def _positive(value: float) -> float:
-    if value > 0:
+    if 0 < value <= _LARGEST:
         return value
-    raise ValueError(f"expected more than 0, not {value:g}")
+    raise ValueError(f"expected more than 0, and {_LARGEST:.0f} at most, not {value:g}")
 
 
 def _not_negative(value: float) -> float:
-    if value >= 0:
+    if 0 <= value <= _LARGEST:
         return value
-    raise ValueError(f"expected 0 or more, not {value:g}")
+    raise ValueError(f"expected 0 or more, and {_LARGEST:.0f} at most, not {value:g}")
 
 
 def _max_message(value: int) -> int:
