@@ -24,7 +24,7 @@ ROWS: tuple[tuple[int, frozenset[str]], ...] = (
     (3, frozenset({"nat.clients", "nat.upnp", "nat.outside"})),
     (4, frozenset({"directory", "reach", "following"})),
     (4, frozenset({"nat.ledger", "nat.probe"})),
-    (4, frozenset({"nat.mapping", "nat.sweep", "nat.address"})),
+    (4, frozenset({"nat.mapping", "nat.sweep", "nat.address", "nat.listing"})),
     (4, frozenset({"nat.keeper"})),
     (4, frozenset({"node"})),
     (4, frozenset({"connect", "outgoing"})),

@@ -39,6 +39,7 @@ COMMANDS: tuple[str, ...] = (
     "join",
     "peers",
     "inbox",
+    "forward-port",
     "id",
     "config",
 )
