@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -12,7 +12,7 @@ from securelink.cli.options import Json, Quiet, Verbose
 from securelink.errors import UnknownPeer, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from securelink.cli.opened import OpenedNode
     from securelink.cli.output import Output
@@ -25,6 +25,14 @@ NEWEST = 20
 
 LOOK_INTERVAL = 0.1
 """Seconds between two looks at what other processes have stored."""
+
+
+class _Fits(NamedTuple):
+    """Which messages are wanted, as for `store.inbox.after`."""
+
+    peer: bytes | None
+    since: int | None
+    unread: bool
 
 
 @app.callback(
@@ -82,18 +90,17 @@ def list_messages(
     moment = None if since is None else parse_moment(since)
     with open_node() as node:
         peer = None if from_ is None else _sender(node, from_)
+        fits = _Fits(peer, moment, unread)
         with node.database.snapshot() as conn:
-            # One more than is shown tells whether there are more.
-            found = inbox.search(
-                conn, peer=peer, since=moment, unread=unread, limit=most + 1 if most else 0
-            )
             told = inbox.newest_seq(conn)
-        if most and len(found) > most:
-            del found[0]
-            if limit is None:
-                output.note(f"the newest {most}; all of them: --limit 0")
+            older = inbox.before_newest(conn, most, **fits._asdict()) if most else None
+        if older is not None and limit is None:
+            output.note(f"the newest {most}; all of them: --limit 0")
+        count = 0
         try:
-            _show(output, node, found)
+            for messages in _batches(node, older or 0, told, fits):
+                _show(output, node, messages)
+                count += len(messages)
             if follow:
                 _follow(output, node, told, peer)
         except (KeyboardInterrupt, SigTerm):
@@ -101,7 +108,7 @@ def list_messages(
             if not follow:
                 raise
             return
-    if not found and not json:
+    if not count and not json:
         filtered = unread or moment is not None or peer is not None
         output.note("no messages like that" if filtered else "no messages")
 
@@ -219,6 +226,24 @@ def _sender(node: OpenedNode, name: str) -> bytes:
         except BadPeerId:
             pass
         raise
+
+
+def _batches(
+    node: OpenedNode, seq: int, last: int, fits: _Fits
+) -> Iterator[Sequence[InboxMessage]]:
+    """The messages that fit, after `seq` up to `last`: never more at once than memory holds.
+
+    Nothing of the store is held between two of them, however slowly they are read.
+    """
+    from securelink.store import inbox
+
+    while seq < last:
+        with node.database.snapshot() as conn:
+            found = inbox.after(conn, seq, **fits._asdict())
+        if not found:
+            return
+        seq = found[-1].seq
+        yield [message for message in found if message.seq <= last]
 
 
 def _show(output: Output, node: OpenedNode, messages: Sequence[InboxMessage]) -> None:

@@ -16,6 +16,11 @@ if TYPE_CHECKING:
 SEEN_KEPT = 90 * 86_400_000
 """How long a message's ID is remembered, in ms; longer than any outbox keeps trying (60 days)."""
 
+BATCH_MESSAGES = 1000
+BATCH_SIZE = 4 << 20
+"""Bounds of one batch of `after`, in messages and in characters, each of 4 bytes at most: an inbox
+may hold more than there is memory."""
+
 _LARGEST = (1 << 63) - 1  # SQLite's integers are signed, `sent_at` on the wire is not
 
 _SELECT = (
@@ -23,6 +28,7 @@ _SELECT = (
     " inbox.sent_at, inbox.received_at, inbox.text, inbox.read"
     " FROM inbox LEFT JOIN peers ON peers.key = inbox.peer"
 )
+_SELECT_SEQ = "SELECT inbox.seq FROM inbox"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,44 +80,61 @@ def receive(
     ).lastrowid
 
 
-def after(conn: sqlite3.Connection, seq: int, limit: int = 1000) -> list[InboxMessage]:
-    """Return at most *limit* messages that follow *seq*, in order."""
-    rows = conn.execute(f"{_SELECT} WHERE inbox.seq > ? ORDER BY inbox.seq LIMIT ?", (seq, limit))
-    return [_message(row) for row in rows]
-
-
-def search(
+def after(
     conn: sqlite3.Connection,
+    seq: int,
+    *,
+    limit: int = BATCH_MESSAGES,
+    peer: bytes | None = None,
+    since: int | None = None,
+    unread: bool = False,
+) -> list[InboxMessage]:
+    """Return the next batch of the messages that follow *seq* and fit, in order.
+
+    A batch ends with the message that reaches `BATCH_SIZE`; it is empty only if nothing follows.
+
+    Args:
+        conn: the store.
+        seq: a place in the inbox; 0 stands before the first message.
+        limit: how many at most.
+        peer: only messages from this key.
+        since: only messages received then or later, in ms since 1970.
+        unread: only messages that no person was shown.
+    """
+    conditions, values = _conditions(peer, since, unread=unread)
+    rows = conn.execute(
+        f"{_SELECT} WHERE inbox.seq > ? {conditions} ORDER BY inbox.seq LIMIT ?",
+        (seq, *values, limit),
+    )
+    batch: list[InboxMessage] = []
+    size = 0
+    for row in rows:
+        batch.append(_message(row))
+        size += len(batch[-1].text)
+        if size >= BATCH_SIZE:
+            break
+    return batch
+
+
+def before_newest(
+    conn: sqlite3.Connection,
+    count: int,
     *,
     peer: bytes | None = None,
     since: int | None = None,
     unread: bool = False,
-    limit: int = 20,
-) -> list[InboxMessage]:
-    """Return the newest messages that fit, oldest first.
+) -> int | None:
+    """Return the `seq` that the newest *count* messages follow, among those that fit as in `after`.
 
-    Args:
-        conn: the store.
-        peer: only messages from this key.
-        since: only messages received then or later, in ms since 1970.
-        unread: only messages that no person was shown.
-        limit: how many at most; 0 for all.
+    Returns:
+        None if no more than *count* fit: they follow 0.
     """
-    conditions: list[str] = []
-    values: list[object] = []
-    if peer is not None:
-        conditions.append("inbox.peer = ?")
-        values.append(peer)
-    if since is not None:
-        conditions.append("inbox.received_at >= ?")
-        values.append(since)
-    if unread:
-        conditions.append("NOT inbox.read")
-    where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
-    rows = conn.execute(
-        f"{_SELECT} {where} ORDER BY inbox.seq DESC LIMIT ?", (*values, limit or -1)
-    ).fetchall()
-    return [_message(row) for row in reversed(rows)]
+    conditions, values = _conditions(peer, since, unread=unread)
+    row = conn.execute(
+        f"{_SELECT_SEQ} WHERE 1 {conditions} ORDER BY seq DESC LIMIT 1 OFFSET ?",
+        (*values, count),
+    ).fetchone()
+    return None if row is None else int(row[0])
 
 
 def get(conn: sqlite3.Connection, message_id: bytes) -> InboxMessage | None:
@@ -164,6 +187,20 @@ def raise_cursor(conn: sqlite3.Connection, command: str, seq: int) -> None:
         " ON CONFLICT (command) DO UPDATE SET seq = max(seq, excluded.seq)",
         (command, seq),
     )
+
+
+def _conditions(peer: bytes | None, since: int | None, *, unread: bool) -> tuple[str, list[object]]:
+    conditions = ""
+    values: list[object] = []
+    if peer is not None:
+        conditions += " AND inbox.peer = ?"
+        values.append(peer)
+    if since is not None:
+        conditions += " AND inbox.received_at >= ?"
+        values.append(since)
+    if unread:
+        conditions += " AND NOT inbox.read"
+    return conditions, values
 
 
 def _message(row: tuple[Any, ...]) -> InboxMessage:

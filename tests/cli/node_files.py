@@ -111,4 +111,4 @@ class NodeFiles:
 
     def unread(self) -> list[str]:
         with self.store() as conn:
-            return [message.text for message in inbox.search(conn, unread=True, limit=0)]
+            return [message.text for message in inbox.after(conn, 0, unread=True)]

@@ -27,7 +27,7 @@ def texts(called):
 
 def remaining(node):
     with node.store() as conn:
-        return [message.text for message in inbox.search(conn, limit=0)]
+        return [message.text for message in inbox.after(conn, 0)]
 
 
 @pytest.fixture
@@ -107,6 +107,45 @@ def test_twenty_unless_a_number_is_given(call, node):
     )
     assert len(call("inbox", "--json").results) == 21
     assert [each["text"] for each in call("inbox", "--json", "--limit", "1").results] == ["text 20"]
+
+
+@pytest.mark.parametrize("words", [[], ["--json"], ["--limit", "3"], ["--unread"]])
+def test_a_large_inbox_is_read_in_batches(words, call, call_on_terminal, node, monkeypatch):
+    sizes = []
+    after = inbox.after
+
+    def watched(*args, **kwargs):
+        found = after(*args, **kwargs)
+        sizes.append(len(found))
+        return found
+
+    monkeypatch.setattr(inbox, "BATCH_SIZE", 10)
+    monkeypatch.setattr(inbox, "after", watched)
+    for number in range(5):
+        node.receive(f"text {number}", ago=100 - number)
+    shown = (
+        texts(call_on_terminal("inbox", *words))
+        if "--json" not in words
+        else [each["text"] for each in call("inbox", *words).results]
+    )
+    assert shown == [f"text {number}" for number in range(2 if "--limit" in words else 0, 5)]
+    assert max(sizes) == 2
+
+
+def test_what_comes_while_the_list_is_shown_is_left_to_the_next(call, node, three, monkeypatch):
+    newest = inbox.newest_seq
+
+    def newest_and_then_one_more(conn):
+        seq = newest(conn)
+        monkeypatch.setattr(inbox, "newest_seq", newest)
+        conn.execute("ROLLBACK")
+        node.receive("four")
+        conn.execute("BEGIN")
+        return seq
+
+    monkeypatch.setattr(inbox, "newest_seq", newest_and_then_one_more)
+    assert texts(call("inbox", "--limit", "0")) == ["one", "two", "three"]
+    assert texts(call("inbox", "--limit", "0")) == ["one", "two", "three", "four"]
 
 
 def test_for_scripts(call, node, three):

@@ -210,11 +210,11 @@ def test_really_full_disk(small_disk: Path) -> None:
             store_one()
             stored += 1
     assert 0 < stored < 100
-    assert len(inbox.search(database.connection, limit=0)) == stored
+    assert len(inbox.after(database.connection, 0)) == stored
     database.close()
 
     database = Database.open(small_disk / "securelink.db")
-    assert len(inbox.search(database.connection, limit=0)) == stored
+    assert len(inbox.after(database.connection, 0)) == stored
     database.close()
 
 
@@ -247,7 +247,7 @@ def test_read_only_file(as_nobody: Path) -> None:
     Database.open(path).close()
     path.chmod(0o400)
     database = Database.open(path)
-    assert inbox.search(database.connection) == []
+    assert inbox.after(database.connection, 0) == []
     with pytest.raises(StoreError, match="can't be written"), database.transaction() as conn:
         inbox.raise_cursor(conn, "serve", 1)
     database.close()
@@ -288,7 +288,7 @@ def test_damaged_file(path: Path) -> None:
         file.write(b"\xa5" * (path.stat().st_size - 4096))
     database = Database.open(path)
     with pytest.raises(StoreError, match="is damaged"), database.transaction() as conn:
-        inbox.search(conn)
+        inbox.after(conn, 0)
     database.close()
 
 

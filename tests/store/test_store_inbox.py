@@ -96,26 +96,49 @@ def test_after(five: sqlite3.Connection) -> None:
     assert inbox.after(five, 5) == []
 
 
-def test_search(five: sqlite3.Connection) -> None:
-    assert ids(inbox.search(five)) == [1, 2, 3, 4, 5]
-    assert ids(inbox.search(five, limit=2)) == [4, 5]
-    assert ids(inbox.search(five, peer=EVE)) == [3]
-    assert ids(inbox.search(five, since=4000)) == [4, 5]
-    assert ids(inbox.search(five, peer=BOB, since=2000, limit=1)) == [5]
+def test_what_fits(five: sqlite3.Connection) -> None:
+    assert ids(inbox.after(five, 0, peer=EVE)) == [3]
+    assert ids(inbox.after(five, 0, since=4000)) == [4, 5]
+    assert ids(inbox.after(five, 4, since=4000)) == [5]
+    assert ids(inbox.after(five, 0, peer=BOB, since=2000, limit=2)) == [2, 4]
 
 
-def test_search_is_limited_to_20_unless_told(conn: sqlite3.Connection) -> None:
-    for value in range(30):
+def test_before_the_newest(five: sqlite3.Connection) -> None:
+    assert inbox.before_newest(five, 2) == 3
+    assert inbox.before_newest(five, 4) == 1
+    assert inbox.before_newest(five, 5) is None
+    assert inbox.before_newest(five, 6) is None
+    assert inbox.before_newest(five, 1, peer=BOB, since=2000) == 4
+    assert inbox.before_newest(five, 1, peer=EVE) is None
+    assert inbox.before_newest(five, 3, peer=BOB) == 1
+    inbox.mark_read(five, [2, 4])
+    assert inbox.before_newest(five, 1, peer=BOB, unread=True) == 1
+
+
+def test_a_batch_is_bounded_by_its_size(
+    conn: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inbox, "BATCH_SIZE", 10)
+    for value, length in enumerate([4, 5, 1, 1, 99, 0], start=1):
+        receive(conn, value, text="🎈" * length)
+    assert ids(inbox.after(conn, 0)) == [1, 2, 3]
+    assert ids(inbox.after(conn, 3)) == [4, 5]
+    assert ids(inbox.after(conn, 4)) == [5]
+    assert ids(inbox.after(conn, 5)) == [6]
+    assert ids(inbox.after(conn, 0, limit=2)) == [1, 2]
+
+
+def test_a_thousand_messages_at_once(conn: sqlite3.Connection) -> None:
+    for value in range(1001):
         receive(conn, value)
-    assert ids(inbox.search(conn)) == list(range(10, 30))
-    assert ids(inbox.search(conn, limit=0)) == list(range(30))
+    assert len(inbox.after(conn, 0)) == 1000
 
 
 def test_unread(five: sqlite3.Connection) -> None:
     inbox.mark_read(five, [1, 2, 5, 99])
-    assert ids(inbox.search(five, unread=True)) == [3, 4]
+    assert ids(inbox.after(five, 0, unread=True)) == [3, 4]
     assert [message.read for message in inbox.after(five, 0)] == [True, True, False, False, True]
-    assert ids(inbox.search(five, unread=True, peer=BOB)) == [4]
+    assert ids(inbox.after(five, 0, unread=True, peer=BOB)) == [4]
 
 
 def test_get_of_nothing(conn: sqlite3.Connection) -> None:
@@ -160,7 +183,7 @@ def test_name_follows_the_peer(conn: sqlite3.Connection) -> None:
     peers.rename(conn, "bob", "robert", ())
     assert [message.peer_name for message in inbox.after(conn, 0)] == ["robert", "eve"]
     peers.remove(conn, "robert", 2)
-    assert [message.peer_name for message in inbox.search(conn)] == ["bob", "eve"]
+    assert [message.peer_name for message in inbox.after(conn, 0)] == ["bob", "eve"]
 
 
 def test_cursor_is_only_raised(conn: sqlite3.Connection) -> None:

@@ -89,7 +89,7 @@ def test_run_and_read(path: Path) -> None:
         async with opened(path) as store:
             assert await store.run(receive, 1) == 1
             assert await store.run(receive, number=1) is None
-            (message,) = await store.read(inbox.search, limit=1)
+            (message,) = await store.read(inbox.after, 0)
             assert message.seq == 1
 
     run(main)
@@ -108,7 +108,7 @@ def test_many_senders_share_commits(path: Path) -> None:
 
             await asyncio.gather(*(sender(number) for number in range(64)))
             assert 0 < store.commits < 640 / 4
-            assert len(await store.read(inbox.search, limit=0)) == 640
+            assert len(await store.read(inbox.after, 0)) == 640
 
             before = store.commits
             await asyncio.gather(*(store.run(receive, 1000 + number) for number in range(64)))
@@ -159,7 +159,7 @@ def test_failing_job_fails_alone(path: Path) -> None:
             assert isinstance(outcomes[4], ZeroDivisionError)
             assert outcomes[5] == 3
             assert store.commits == 2
-            messages = await store.read(inbox.search)
+            messages = await store.read(inbox.after, 0)
             assert [int.from_bytes(message.id, "big") for message in messages] == [1, 2, 3]
 
     run(main)
@@ -196,7 +196,7 @@ def test_full_disk_fails_the_jobs_that_need_room(path: Path) -> None:
                 store.run(receive, 3),
             )
             assert type(outcomes[1]) is StoreFull
-            stored = {message.id[-1] for message in await store.read(inbox.search)}
+            stored = {message.id[-1] for message in await store.read(inbox.after, 0)}
             # Whether SQLite undoes the one or all of them: what is reported is what happened.
             for number in (1, 3):
                 assert (number in stored) is isinstance(outcomes[number - 1], int)
@@ -521,7 +521,7 @@ asyncio.run(main())
             rest = other.stdout.read().splitlines(keepends=True)
             acknowledged.update(int(line) for line in rest if line.endswith("\n"))
         database = Database.open(path)
-        rows = inbox.search(database.connection, limit=0)
+        rows = inbox.after(database.connection, 0)
         stored = [int.from_bytes(message.id, "big") for message in rows]
         assert len(stored) == len(set(stored))
         assert acknowledged <= set(stored)

@@ -400,7 +400,10 @@ class Machine:
 
     def inbox(self) -> list[inbox.InboxMessage]:
         """What is in its inbox, in order."""
-        return self.read(inbox.search, limit=0)
+        messages: list[inbox.InboxMessage] = []
+        while more := self.read(inbox.after, messages[-1].seq if messages else 0):
+            messages += more
+        return messages
 
     def texts(self) -> list[str]:
         """The texts in its inbox, in order."""
