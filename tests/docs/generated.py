@@ -104,7 +104,7 @@ def rows() -> str:
 
 
 def _first_line(name: str) -> str:
-    path = ROOT / "securelink" / name
+    path = (ROOT / "securelink").joinpath(*name.split("."))
     file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
     docstring = ast.get_docstring(ast.parse(file.read_text())) or ""
     return " ".join(docstring.split("\n\n")[0].split())
