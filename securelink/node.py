@@ -71,8 +71,12 @@ class Node:
             lock.release(unlink=True)
             raise
         node = cls(home, config, identity, store, lock)
-        await node.bury(await store.read(outbox.owners))
-        await store.run(upkeep.prune, now_ms())
+        try:
+            await node.bury(await store.read(outbox.owners))
+            await store.run(upkeep.prune, now_ms())
+        except BaseException:
+            await node.aclose()
+            raise
         return node
 
     @property

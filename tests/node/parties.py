@@ -379,8 +379,7 @@ async def carried(
         others.append(by_hand)
         yield mail, by_hand
     finally:
-        for delivery in mail.deliveries:
-            await delivery.aclose()
+        await asyncio.gather(*(delivery.aclose() for delivery in mail.deliveries))
         await asyncio.gather(*mail.runs)
         await outgoing.aclose()
         for other in others:

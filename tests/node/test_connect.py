@@ -169,7 +169,7 @@ silent_after_message_3 = holder(BOB, lambda _: True)
 NOT_THEM = [silent, closes, resets, speaks_http, right_length_wrong_bytes, wrong_key]
 
 
-async def attempt(node: Node, *endpoints: Endpoint, seconds: float | None = 0.5) -> Connected:
+async def attempt(node: Node, *endpoints: Endpoint, seconds: float | None = 0.3) -> Connected:
     async def known() -> list[Endpoint]:
         return list(endpoints)
 
@@ -178,7 +178,7 @@ async def attempt(node: Node, *endpoints: Endpoint, seconds: float | None = 0.5)
     return await dial(node, BOB.public, "bob", known, node.hello(), deadline=deadline)
 
 
-async def fails(node: Node, *endpoints: Endpoint, seconds: float = 0.5) -> SecurelinkError:
+async def fails(node: Node, *endpoints: Endpoint, seconds: float = 0.3) -> SecurelinkError:
     """The error of an attempt, which keeps to its deadline."""
     with Stopwatch() as watch, pytest.raises(SecurelinkError) as raised:
         await attempt(node, *endpoints, seconds=seconds)
