@@ -147,14 +147,16 @@ async def test_what_was_mapped_from_elsewhere_is_not_touched(held: HeldClock) ->
 
 @in_loop
 async def test_all_are_asked_side_by_side(held: HeldClock) -> None:
-    async with running(pcp=False, natpmp=False, upnp=False) as router:
-        async with Prober(held.clock).start(router.gateway) as probe:
-            began = held.time
-            assert await held.through(probe.answered()) == ()
-            assert held.time - began == pytest.approx(2, abs=0.3)
-            for method in Method:
-                with pytest.raises(RouterSilent):
-                    await probe.client(method)
+    async with (
+        running(pcp=False, natpmp=False, upnp=False) as router,
+        Prober(held.clock).start(router.gateway) as probe,
+    ):
+        began = held.time
+        assert await held.through(probe.answered()) == ()
+        assert held.time - began == pytest.approx(2, abs=0.3)
+        for method in Method:
+            with pytest.raises(RouterSilent):
+                await probe.client(method)
     async with running() as router, Prober(held.clock).start(router.gateway) as probe:
         assert await probe.answered() == tuple(Method)
 

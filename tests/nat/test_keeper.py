@@ -93,26 +93,28 @@ async def test_pcp_is_preferred_then_nat_pmp_then_upnp(home: Home, held: HeldClo
 
 @in_loop
 async def test_no_router(home: Home, held: HeldClock) -> None:
-    async with running(pcp=False, natpmp=False, upnp=False) as router:
-        async with home.keeper(router, held) as (keeper, told):
-            began = held.time
-            diagnosis = await held.through(keeper.attempt())
-            assert held.time - began <= 2.5
-            assert diagnosis.reason is Reason.NO_ANSWER
-            assert (
-                f"{diagnosis.sentence} {diagnosis.hint}"
-                == f"No router answered UPnP, NAT-PMP or PCP on {LOOPBACK}. Enable one of them in "
-                f"the router, or forward TCP {PORT} to {LOOPBACK}:{PORT} yourself."
+    async with (
+        running(pcp=False, natpmp=False, upnp=False) as router,
+        home.keeper(router, held) as (keeper, told),
+    ):
+        began = held.time
+        diagnosis = await held.through(keeper.attempt())
+        assert held.time - began <= 2.5
+        assert diagnosis.reason is Reason.NO_ANSWER
+        assert (
+            f"{diagnosis.sentence} {diagnosis.hint}"
+            == f"No router answered UPnP, NAT-PMP or PCP on {LOOPBACK}. Enable one of them in "
+            f"the router, or forward TCP {PORT} to {LOOPBACK}:{PORT} yourself."
+        )
+        assert told == [
+            events.MappingFailed(
+                verdict="lan-only",
+                reason="no-answer",
+                sentence=diagnosis.sentence,
+                hint=diagnosis.hint,
             )
-            assert told == [
-                events.MappingFailed(
-                    verdict="lan-only",
-                    reason="no-answer",
-                    sentence=diagnosis.sentence,
-                    hint=diagnosis.hint,
-                )
-            ]
-            assert keeper.public is None
+        ]
+        assert keeper.public is None
 
 
 @in_loop
@@ -141,20 +143,22 @@ async def test_no_gateway_then_one(home: Home, held: HeldClock) -> None:
 @pytest.mark.parametrize("method", list(Method))
 @in_loop
 async def test_renewed_at_half_of_the_lease(home: Home, held: HeldClock, method: Method) -> None:
-    async with running(longest_lease=120) as router:
-        async with home.keeper(router, held, method, lease=120) as (keeper, told):
-            async with kept(keeper):
-                await keeper.first()
-                first = keeper.mapping
-                assert first is not None
-                router.table[("tcp", PORT)].lease = 7
-                await held.advance(59)
-                assert router.table[("tcp", PORT)].lease == 7
-                await held.advance(2)
-                await until(lambda: router.table[("tcp", PORT)].lease == 120)
-                await until(lambda: keeper.mapping is not first)
-                assert keeper.mapping.good_until > first.good_until
-                assert len(told) == 2  # a renewal is no news
+    async with (
+        running(longest_lease=120) as router,
+        home.keeper(router, held, method, lease=120) as (keeper, told),
+        kept(keeper),
+    ):
+        await keeper.first()
+        first = keeper.mapping
+        assert first is not None
+        router.table[("tcp", PORT)].lease = 7
+        await held.advance(59)
+        assert router.table[("tcp", PORT)].lease == 7
+        await held.advance(2)
+        await until(lambda: router.table[("tcp", PORT)].lease == 120)
+        await until(lambda: keeper.mapping is not first)
+        assert keeper.mapping.good_until > first.good_until
+        assert len(told) == 2  # a renewal is no news
 
 
 @pytest.mark.parametrize("method", list(Method))
@@ -162,76 +166,91 @@ async def test_renewed_at_half_of_the_lease(home: Home, held: HeldClock, method:
 async def test_a_vanished_entry_is_mapped_again(
     home: Home, held: HeldClock, method: Method
 ) -> None:
-    async with running() as router, home.keeper(router, held, method) as (keeper, told):
-        async with kept(keeper):
-            await keeper.first()
-            router.table.clear()
-            router.nonces.clear()
-            await held.advance(LOOK_INTERVAL)
-            await until(lambda: ("tcp", PORT) in router.table)
-            if method is Method.UPNP:  # the others have no way to look, and just ask again
-                await until(lambda: len(told) == 4)
-                assert told[2] == events.MappingLost(reason="the router no longer has the mapping")
-                assert isinstance(told[3], events.Mapped)
+    async with (
+        running() as router,
+        home.keeper(router, held, method) as (keeper, told),
+        kept(keeper),
+    ):
+        await keeper.first()
+        router.table.clear()
+        router.nonces.clear()
+        await held.advance(LOOK_INTERVAL)
+        await until(lambda: ("tcp", PORT) in router.table)
+        if method is Method.UPNP:  # the others have no way to look, and just ask again
+            await until(lambda: len(told) == 4)
+            assert told[2] == events.MappingLost(reason="the router no longer has the mapping")
+            assert isinstance(told[3], events.Mapped)
 
 
 @pytest.mark.parametrize("method", [Method.PCP, Method.NAT_PMP])
 @in_loop
 async def test_a_restart_is_told_by_the_epoch(home: Home, held: HeldClock, method: Method) -> None:
-    async with running() as router, home.keeper(router, held, method) as (keeper, told):
-        async with kept(keeper):
-            await keeper.first()
-            await router.restart()
-            await held.advance(LOOK_INTERVAL)
-            await until(lambda: len(told) == 4)
-            assert told[2] == events.MappingLost(reason="the router was restarted")
-            assert isinstance(told[3], events.Mapped)
-            assert ("tcp", PORT) in router.table
+    async with (
+        running() as router,
+        home.keeper(router, held, method) as (keeper, told),
+        kept(keeper),
+    ):
+        await keeper.first()
+        await router.restart()
+        await held.advance(LOOK_INTERVAL)
+        await until(lambda: len(told) == 4)
+        assert told[2] == events.MappingLost(reason="the router was restarted")
+        assert isinstance(told[3], events.Mapped)
+        assert ("tcp", PORT) in router.table
 
 
 @in_loop
 async def test_a_restart_moves_the_control_url(home: Home, held: HeldClock) -> None:
-    async with running() as router, home.keeper(router, held, Method.UPNP) as (keeper, _):
-        async with kept(keeper):
-            await keeper.first()
-            await router.restart()
-            await held.advance(LOOK_INTERVAL)
-            await until(lambda: ("tcp", PORT) in router.table)
-            await until(lambda: keeper.public == OUTSIDE)
+    async with (
+        running() as router,
+        home.keeper(router, held, Method.UPNP) as (keeper, _),
+        kept(keeper),
+    ):
+        await keeper.first()
+        await router.restart()
+        await held.advance(LOOK_INTERVAL)
+        await until(lambda: ("tcp", PORT) in router.table)
+        await until(lambda: keeper.public == OUTSIDE)
 
 
 @in_loop
 async def test_a_changed_external_address_is_told(home: Home, held: HeldClock) -> None:
     for method in Method:
-        async with running() as router, home.keeper(router, held, method) as (keeper, told):
-            async with kept(keeper):
-                await keeper.first()
-                router.script.external = "1.2.3.5"
-                await held.advance(LOOK_INTERVAL)
-                await until(lambda: len(told) == 5)
-                assert isinstance(told[2], events.MappingLost)
-                assert told[3].host == told[4].external.host == "1.2.3.5"
+        async with (
+            running() as router,
+            home.keeper(router, held, method) as (keeper, told),
+            kept(keeper),
+        ):
+            await keeper.first()
+            router.script.external = "1.2.3.5"
+            await held.advance(LOOK_INTERVAL)
+            await until(lambda: len(told) == 5)
+            assert isinstance(told[2], events.MappingLost)
+            assert told[3].host == told[4].external.host == "1.2.3.5"
 
 
 @in_loop
 async def test_one_missed_answer_is_no_loss_and_two_are(home: Home, held: HeldClock) -> None:
-    async with running() as router, home.keeper(router, held, Method.PCP) as (keeper, told):
-        async with kept(keeper):
-            await keeper.first()
-            router.script.pcp = False
-            router.script.natpmp = False
-            await held.advance(LOOK_INTERVAL + 2)
-            await held.advance(3)
-            assert len(told) == 2
-            assert keeper.public == OUTSIDE
-            await held.advance(6)
-            await until(lambda: len(told) == 4)
-            assert isinstance(told[2], events.MappingLost)
-            assert isinstance(told[3], events.MappingFailed)
-            assert keeper.public is None
-            router.script.pcp = True
-            await held.advance(20)
-            await until(lambda: keeper.public == OUTSIDE)
+    async with (
+        running() as router,
+        home.keeper(router, held, Method.PCP) as (keeper, told),
+        kept(keeper),
+    ):
+        await keeper.first()
+        router.script.pcp = False
+        router.script.natpmp = False
+        await held.advance(LOOK_INTERVAL + 2)
+        await held.advance(3)
+        assert len(told) == 2
+        assert keeper.public == OUTSIDE
+        await held.advance(6)
+        await until(lambda: len(told) == 4)
+        assert isinstance(told[2], events.MappingLost)
+        assert isinstance(told[3], events.MappingFailed)
+        assert keeper.public is None
+        router.script.pcp = True
+        await held.advance(20)
+        await until(lambda: keeper.public == OUTSIDE)
 
 
 @in_loop
@@ -292,9 +311,11 @@ async def test_only_the_wanted_port_will_do(home: Home, held: HeldClock, method:
 @pytest.mark.parametrize("code", [728, 729])
 @in_loop
 async def test_other_words_for_taken(home: Home, held: HeldClock, code: int) -> None:
-    async with running(codes={"AddPortMapping": [code]}) as router:
-        async with home.keeper(router, held, Method.UPNP) as (keeper, _):
-            assert (await keeper.attempt()).reason is Reason.OTHER_PORT
+    async with (
+        running(codes={"AddPortMapping": [code]}) as router,
+        home.keeper(router, held, Method.UPNP) as (keeper, _),
+    ):
+        assert (await keeper.attempt()).reason is Reason.OTHER_PORT
 
 
 @in_loop
@@ -304,9 +325,11 @@ async def test_the_same_port_only(home: Home, held: HeldClock) -> None:
             await keeper.attempt()
             assert keeper.public == OUTSIDE
         assert router.table == {}
-    async with running(codes={"AddPortMapping": 724}) as router:
-        async with home.keeper(router, held, Method.UPNP, external_port=99) as (keeper, _):
-            assert (await keeper.attempt()).reason is Reason.ROUTER_FAILED
+    async with (
+        running(codes={"AddPortMapping": 724}) as router,
+        home.keeper(router, held, Method.UPNP, external_port=99) as (keeper, _),
+    ):
+        assert (await keeper.attempt()).reason is Reason.ROUTER_FAILED
 
 
 @pytest.mark.parametrize("code", [725, 402])
@@ -364,9 +387,11 @@ async def test_pcp_codes(home: Home, held: HeldClock, script: dict, reason: Reas
     def only_maps(data: bytes) -> bytes:
         return data if data[1] == 129 else data[:3] + b"\0" + data[4:]
 
-    async with running(**script, change=only_maps) as router:
-        async with home.keeper(router, held, Method.PCP) as (keeper, _):
-            assert (await keeper.attempt()).reason is reason
+    async with (
+        running(**script, change=only_maps) as router,
+        home.keeper(router, held, Method.PCP) as (keeper, _),
+    ):
+        assert (await keeper.attempt()).reason is reason
 
 
 @pytest.mark.parametrize(
@@ -386,28 +411,34 @@ async def test_pcp_codes(home: Home, held: HeldClock, script: dict, reason: Reas
 async def test_nat_pmp_codes_and_addresses(
     home: Home, held: HeldClock, script: dict, reason: Reason
 ) -> None:
-    async with running(**script) as router:
-        async with home.keeper(router, held, Method.NAT_PMP) as (keeper, told):
-            assert (await keeper.attempt()).reason is reason
-            assert keeper.public is None
-            assert not any(isinstance(each, events.Mapped) for each in told)
+    async with (
+        running(**script) as router,
+        home.keeper(router, held, Method.NAT_PMP) as (keeper, told),
+    ):
+        assert (await keeper.attempt()).reason is reason
+        assert keeper.public is None
+        assert not any(isinstance(each, events.Mapped) for each in told)
 
 
 @pytest.mark.parametrize("external", ["", "0.0.0.0", "garbage", "127.0.0.1", "1.2.3.4.5"])
 @in_loop
 async def test_garbage_for_an_address(home: Home, held: HeldClock, external: str) -> None:
-    async with running(external=external) as router:
-        async with home.keeper(router, held, Method.UPNP) as (keeper, _):
-            diagnosis = await keeper.attempt()
-            assert diagnosis.sentence == "The router has no usable public address."
-            assert router.table == {}
+    async with (
+        running(external=external) as router,
+        home.keeper(router, held, Method.UPNP) as (keeper, _),
+    ):
+        diagnosis = await keeper.attempt()
+        assert diagnosis.sentence == "The router has no usable public address."
+        assert router.table == {}
 
 
 @in_loop
 async def test_a_router_that_is_not_connected(home: Home, held: HeldClock) -> None:
-    async with running(status="Disconnected") as router:
-        async with home.keeper(router, held, Method.UPNP) as (keeper, _):
-            assert (await keeper.attempt()).reason is Reason.NO_PUBLIC_ADDRESS
+    async with (
+        running(status="Disconnected") as router,
+        home.keeper(router, held, Method.UPNP) as (keeper, _),
+    ):
+        assert (await keeper.attempt()).reason is Reason.NO_PUBLIC_ADDRESS
 
 
 @in_loop
@@ -425,24 +456,30 @@ async def test_behind_a_second_router_the_port_is_mapped_all_the_same(
 
 @in_loop
 async def test_mapping_requests_are_ignored(home: Home, held: HeldClock) -> None:
-    async with running(ignore_maps=True, upnp=False) as router:
-        async with home.keeper(router, held) as (keeper, _):
-            diagnosis = await held.through(keeper.attempt())
-            assert diagnosis.sentence == "The router ignores mapping requests."
+    async with (
+        running(ignore_maps=True, upnp=False) as router,
+        home.keeper(router, held) as (keeper, _),
+    ):
+        diagnosis = await held.through(keeper.attempt())
+        assert diagnosis.sentence == "The router ignores mapping requests."
 
 
 @in_loop
 async def test_a_refusal_tells_more_than_silence(home: Home, held: HeldClock) -> None:
-    async with running(ignore_maps=True, codes={"AddPortMapping": 606}) as router:
-        async with home.keeper(router, held) as (keeper, _):
-            assert (await held.through(keeper.attempt())).reason is Reason.REFUSED
+    async with (
+        running(ignore_maps=True, codes={"AddPortMapping": 606}) as router,
+        home.keeper(router, held) as (keeper, _),
+    ):
+        assert (await held.through(keeper.attempt())).reason is Reason.REFUSED
 
 
 @in_loop
 async def test_an_html_error_is_no_success(home: Home, held: HeldClock) -> None:
-    async with running(html={"AddPortMapping"}) as router:
-        async with home.keeper(router, held, Method.UPNP) as (keeper, _):
-            assert (await keeper.attempt()).reason is Reason.ROUTER_FAILED
+    async with (
+        running(html={"AddPortMapping"}) as router,
+        home.keeper(router, held, Method.UPNP) as (keeper, _),
+    ):
+        assert (await keeper.attempt()).reason is Reason.ROUTER_FAILED
 
 
 # ---- whose is it

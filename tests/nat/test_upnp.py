@@ -240,12 +240,13 @@ async def test_search_without_a_network(held: HeldClock) -> None:
 
 @in_loop
 async def test_an_external_address_asked_in_both_ways(held: HeldClock) -> None:
-    async with running(natpmp=False) as router:
-        async with Prober(held.clock).start(router.gateway) as probe:
-            pcp = await probe.client(Method.PCP)
-            assert await probe.external_address(pcp) is None
-            client = await probe.client(Method.UPNP)
-            assert await probe.external_address(client) == ("1.2.3.4", Method.UPNP)
-    async with running() as router:
-        async with Prober(held.clock, (Method.PCP,)).start(router.gateway) as probe:
-            assert await probe.external_address(await probe.client(Method.PCP)) is None
+    async with running(natpmp=False) as router, Prober(held.clock).start(router.gateway) as probe:
+        pcp = await probe.client(Method.PCP)
+        assert await probe.external_address(pcp) is None
+        client = await probe.client(Method.UPNP)
+        assert await probe.external_address(client) == ("1.2.3.4", Method.UPNP)
+    async with (
+        running() as router,
+        Prober(held.clock, (Method.PCP,)).start(router.gateway) as probe,
+    ):
+        assert await probe.external_address(await probe.client(Method.PCP)) is None
