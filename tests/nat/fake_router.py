@@ -66,6 +66,9 @@ class Script:
     """What becomes of each PCP or NAT-PMP answer."""
     from_elsewhere: bool = False
     """PCP and NAT-PMP answers come from another port."""
+    same_host_may_replace: bool = False
+    rewrite: Callable[[str], str] = str
+    """What becomes of descriptions."""
     pick_port: Callable[[int], int] = lambda port: port
     """Which port PCP and NAT-PMP grant."""
 
@@ -272,11 +275,14 @@ class FakeRouter:
             case "AddPortMapping":
                 local = Address(argument["NewInternalClient"], int(argument["NewInternalPort"]))
                 key = argument["NewProtocol"].lower(), int(argument["NewExternalPort"])
-                if key in self.table and self.table[key].local != local:
-                    return _fault(718)
+                there = self.table.get(key)
+                if there is not None and there.local != local:
+                    same_host = there.local.host == local.host
+                    if not (same_host and self.script.same_host_may_replace):
+                        return _fault(718)
                 self.table[key] = Row(
                     local,
-                    argument["NewPortMappingDescription"],
+                    self.script.rewrite(argument["NewPortMappingDescription"]),
                     int(argument["NewLeaseDuration"]),
                 )
                 return _reply(action)

@@ -17,7 +17,9 @@ from securelink.events import Address
 from securelink.nat.diagnosis import Reason, Verdict
 from securelink.nat.keeper import LOOK_INTERVAL, TICK
 from securelink.nat.ports import others
+from securelink.nat.probe import Prober
 from securelink.nat.route import Gateway
+from securelink.nat.sweep import clear_stale
 from securelink.nat.terms import Method
 
 LOCAL = Address(LOOPBACK, PORT)
@@ -593,3 +595,136 @@ async def test_cancelled_in_the_middle_of_mapping(home: Home, held: HeldClock) -
             with contextlib.suppress(asyncio.CancelledError):
                 await attempt
         assert router.table == {}
+
+
+@in_loop
+async def test_no_other_program_of_this_computer_is_overwritten(
+    home: Home, held: HeldClock
+) -> None:
+    theirs = Row(Address(LOOPBACK, 7), "a game")
+    # This router would let us: it is the same computer.
+    async with running(same_host_may_replace=True) as router:
+        router.table[("tcp", PORT)] = theirs
+        async with home.keeper(router, held, Method.UPNP) as (keeper, _):
+            diagnosis = await keeper.attempt()
+            assert diagnosis.reason is Reason.OTHER_PORT
+            assert f"{LOOPBACK} (a game)" in diagnosis.sentence
+        assert router.table == {("tcp", PORT): theirs}
+
+
+@in_loop
+async def test_a_forward_made_by_hand_is_looked_at_and_taken_over_when_it_goes(
+    home: Home, held: HeldClock
+) -> None:
+    async with running() as router:
+        router.table[("tcp", PORT)] = Row(LOCAL, "by hand")
+        async with home.keeper(router, held, Method.UPNP) as (keeper, _), kept(keeper):
+            await keeper.first()
+            await held.advance(LOOK_INTERVAL + 1)
+            assert keeper.mapping.borrowed
+            assert router.table[("tcp", PORT)].description == "by hand"
+            router.table.clear()
+            await held.advance(LOOK_INTERVAL + 1)
+            await until(lambda: ("tcp", PORT) in router.table)
+            await until(lambda: keeper.mapping is not None and not keeper.mapping.borrowed)
+        assert router.table == {}
+
+
+@in_loop
+async def test_a_router_that_rewrites_descriptions(home: Home, held: HeldClock) -> None:
+    async with running(rewrite=str.upper) as router:
+        async with home.keeper(router, held, Method.UPNP) as (keeper, told), kept(keeper):
+            await keeper.first()
+            router.table[("tcp", PORT)].lease = 7
+            await held.advance(2101)
+            assert router.table[("tcp", PORT)].lease == 3600
+            assert not keeper.mapping.borrowed
+            assert len(told) == 2
+        assert router.table == {}
+
+
+@in_loop
+async def test_a_public_address_of_our_own_needs_no_router(home: Home, held: HeldClock) -> None:
+    async with running() as router, home.keeper(router, held) as (keeper, told):
+        keeper._find = lambda: Gateway("1.2.3.1", "1.2.3.4")
+        assert (await keeper.attempt()).reason is Reason.OWN_ADDRESS
+        assert told == [events.PublicAddress(host="1.2.3.4", source="interface", kind="public")]
+        assert keeper.public is None
+        assert router.packets == []
+
+
+@in_loop
+async def test_without_a_router_it_is_looked_for_less_and_less(home: Home, held: HeldClock) -> None:
+    async with (
+        running(pcp=False, natpmp=False) as router,
+        home.keeper(router, held, Method.PCP) as (keeper, told),
+        kept(keeper),
+    ):
+        began = held.time
+        looks = []
+        attempt = keeper.attempt
+
+        async def counted():
+            looks.append(held.time - began)
+            return await attempt()
+
+        keeper.attempt = counted
+        await held.advance(1000)
+        assert [round(each / 10) * 10 for each in looks] == [0, 10, 20, 330, 630, 930]
+        assert [type(each) for each in told] == [events.MappingFailed]
+
+
+@in_loop
+async def test_what_is_on_another_router_is_left_for_its_time(home: Home, held: HeldClock) -> None:
+    async with running() as router:
+        async with home.keeper(router, held, owner="dead") as (keeper, _):
+            await keeper.attempt()
+            row = keeper.mapping.row
+            keeper.aclose = partial(asyncio.sleep, 0)
+        async with home.process("next") as book:
+            prober = Prober(held.clock)
+            elsewhere = Gateway("127.0.0.9", LOOPBACK, router.gateway.port, ())
+            assert await clear_stale(book, prober, lambda: elsewhere) == []
+
+            def none() -> Gateway:
+                raise NoGateway("none")
+
+            assert await clear_stale(book, prober, none) == []
+            router.script.pcp_code = 2
+            assert await clear_stale(book, prober, lambda: router.gateway) == []
+            assert await book.stale() == [row]
+            router.script.pcp_code = 0
+            assert await clear_stale(book, prober, lambda: router.gateway) == [row]
+            assert router.table == {}
+            packets = len(router.packets)
+            assert await clear_stale(book, prober, lambda: router.gateway) == []
+            assert len(router.packets) == packets
+
+
+@in_loop
+async def test_an_earlier_port_is_given_up(home: Home, held: HeldClock) -> None:
+    async with (
+        running(pick_port=lambda port: 4000) as router,
+        home.keeper(router, held, Method.UPNP) as (keeper, _),
+    ):
+        router.table[("tcp", PORT)] = Row(STRANGER)
+        await keeper.attempt()
+        other = keeper.public.port
+        assert other != PORT
+        del router.table[("tcp", PORT)]
+        await keeper.attempt()
+        assert keeper.public == OUTSIDE
+        assert [*router.table] == [("tcp", PORT)]
+        assert [row.external.port for row in await keeper._book.own()] == [PORT]
+
+
+@in_loop
+async def test_the_preferred_method_dies_and_another_takes_over(
+    home: Home, held: HeldClock
+) -> None:
+    async with running() as router, home.keeper(router, held) as (keeper, _), kept(keeper):
+        await keeper.first()
+        assert keeper.mapping.method == "pcp"
+        router.script.pcp = router.script.natpmp = False
+        await held.advance(LOOK_INTERVAL + 10)
+        await until(lambda: keeper.mapping is not None and keeper.mapping.method == "upnp")
