@@ -102,6 +102,7 @@ class Keeper:
         self._gateway: Gateway | None = None
         self._client: Client | None = None
         self._nonce: bytes | None = None
+        self._location = ""
         self._missed = False
         self._told: events.Event | None = None
         self._told_address: events.PublicAddress | None = None
@@ -238,7 +239,10 @@ class Keeper:
         if renews:
             granted = await client.map(
                 dataclasses.replace(
-                    wanted, lease=self._request.lease, description=self._book.description
+                    wanted,
+                    lease=self._request.lease,
+                    description=self._book.description,
+                    kept_as=wanted.description,
                 )
             )
         else:
@@ -328,7 +332,7 @@ class Keeper:
         if attempt.mapping is None and not missed and self._may_still_hold():
             # One missed answer is no reason to withdraw an address from everybody.
             return
-        if attempt.restarted:
+        if attempt.restarted or self._has_moved(attempt.client):
             self._lose("the router was restarted")
         self.diagnosis = attempt.diagnosis
         told = self._event(attempt.mapping, attempt.diagnosis)
@@ -343,6 +347,13 @@ class Keeper:
             self._tell(told)
         self._told = told
         self._judged.set()
+
+    def _has_moved(self, client: Client | None) -> bool:
+        """Whether the UPnP router describes itself elsewhere than before, as after a restart."""
+        if not isinstance(client, UpnpClient):
+            return False
+        before, self._location = self._location, client.location
+        return before not in ("", self._location)
 
     def _may_still_hold(self) -> bool:
         mapping = self.mapping

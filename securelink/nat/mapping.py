@@ -258,11 +258,13 @@ async def _map(
 
 def written(row: StoredMapping, granted: Granted, clock: Clock) -> StoredMapping:
     """Return *row* with what the router granted, as of now."""
+    # By its description an entry is known as ours: a borrowed one must never pass for that.
+    kept_as = "" if granted.borrowed else granted.description
     return dataclasses.replace(
         row,
         external=granted.external,
         lease=granted.lease,
-        description=granted.description or row.description,
+        description=kept_as or row.description,
         made_at=clock.wall(),
     )
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from securelink.errors import NatError
+from securelink.errors import NatError, NoGateway
 from securelink.nat import ledger
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from securelink.nat.ledger import Ledger
-    from securelink.nat.probe import Probe
+    from securelink.nat.probe import Probe, Prober
+    from securelink.nat.route import Gateway
     from securelink.store.mappings import StoredMapping
 
 
@@ -31,3 +32,21 @@ async def sweep(probe: Probe, rows: Iterable[StoredMapping], book: Ledger) -> li
             continue
         gone.append(row)
     return gone
+
+
+async def clear_stale(
+    book: Ledger, prober: Prober, find: Callable[[], Gateway]
+) -> list[StoredMapping]:
+    """Remove what dead processes left; for a start that maps nothing itself.
+
+    The router is asked only if there is something to remove. Return what is gone now.
+    """
+    rows = await book.stale()
+    if not rows:
+        return []
+    try:
+        gateway = find()
+    except NoGateway:
+        return []
+    async with prober.start(gateway) as probe:
+        return await sweep(probe, rows, book)

@@ -72,6 +72,8 @@ class Wanted:
     """PCP's proof that a mapping is ours: 12 bytes."""
     description: str
     """What the router's own page shows; letters, digits, blanks and dashes, 40 at most."""
+    kept_as: str = ""
+    """What the router made of that the last time; empty: not known."""
 
 
 @dataclass(frozen=True, slots=True)

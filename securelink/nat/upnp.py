@@ -163,6 +163,13 @@ class UpnpClient:
         external = await self.external_address() or ""
         port, lease, cleared = wanted.external_port, wanted.lease, False
         while True:
+            # Some routers let a computer overwrite its own entries: another program's, or one
+            # that a person made.
+            found = await self.entry(wanted.protocol, port)
+            if found is not None and not _is_ours(found, wanted):
+                if found.local != wanted.local:
+                    raise PortTaken(f"port {port} is taken", owner=found.owner)
+                return _granted(external, found, wanted.lease, borrowed=True)
             try:
                 await self._add(wanted, port, lease)
                 break
@@ -174,14 +181,8 @@ class UpnpClient:
                 if port == wanted.local.port:
                     raise RouterFailed(error.message) from error
                 port = wanted.local.port
-            except PortTaken as error:
-                entry = await self.entry(wanted.protocol, port)
-                if entry is None or entry.local != wanted.local:
-                    owner = entry.owner if entry else ""
-                    raise PortTaken(error.message, owner=owner) from error
-                if entry.description != wanted.description:
-                    return _granted(external, entry, wanted.lease, borrowed=True)
-                if cleared:
+            except PortTaken:
+                if found is None or cleared:
                     raise
                 # An old one of ours, that this router does not renew in place.
                 cleared = True
@@ -197,8 +198,7 @@ class UpnpClient:
         entry = await self.entry(wanted.protocol, wanted.external_port)
         if entry is None or entry.local != wanted.local or not entry.enabled:
             return None
-        borrowed = entry.description != wanted.description
-        return _granted(external, entry, wanted.lease, borrowed=borrowed)
+        return _granted(external, entry, wanted.lease, borrowed=not _is_ours(entry, wanted))
 
     async def unmap(self, wanted: Wanted, external_port: int) -> None:
         """Read it, and delete it if address, port and description are ours."""
@@ -206,7 +206,7 @@ class UpnpClient:
         if entry is None:
             # No such entry, or no router: only this tells them apart.
             await self._call(lambda device: device.externalipaddress())
-        elif entry.local == wanted.local and entry.description == wanted.description:
+        elif _is_ours(entry, wanted):
             await self._delete(wanted.protocol, external_port)
 
     async def entry(self, protocol: Protocol, external_port: int) -> Entry | None:
@@ -357,6 +357,12 @@ def _granted(external: str, entry: Entry, asked: int, *, borrowed: bool = False)
     return Granted(
         Address(external, entry.external_port), lease, entry.description, borrowed=borrowed
     )
+
+
+def _is_ours(entry: Entry, wanted: Wanted) -> bool:
+    """Whether address, port and description are those of *wanted*."""
+    names = (wanted.description, wanted.kept_as or wanted.description)
+    return entry.local == wanted.local and entry.description in names
 
 
 def _address(host: str, port: int) -> Address:
