@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections import deque
-from collections.abc import Container
+from collections.abc import Callable, Container
 from typing import NamedTuple
 
 from securelink.errors import MalformedRecord
@@ -81,17 +81,27 @@ class Packer:
     __slots__ = ("_offset", "_urgent", "_waiting")
 
     def __init__(self) -> None:
-        self._urgent: deque[tuple[int, bytes]] = deque()
+        self._urgent: deque[tuple[int, bytes, Callable[[], object] | None]] = deque()
         self._waiting: deque[tuple[int, bytes]] = deque()
         self._offset = 0
 
     def __bool__(self) -> bool:
         return bool(self._urgent or self._waiting)
 
-    def put(self, kind: int, body: bytes, *, urgent: bool = False) -> None:
-        """Queue one message; an urgent one must fit into one item (65,516 bytes)."""
-        assert not urgent or len(body) <= LARGEST_ITEM
-        (self._urgent if urgent else self._waiting).append((kind, body))
+    def put(self, kind: int, body: bytes) -> None:
+        """Queue one message."""
+        self._waiting.append((kind, body))
+
+    def put_urgent(
+        self, kind: int, body: bytes, packed: Callable[[], object] | None = None
+    ) -> None:
+        """Queue an urgent message, which must fit into one item (65,516 bytes).
+
+        Args:
+            packed: called when it leaves the queue for a record.
+        """
+        assert len(body) <= LARGEST_ITEM
+        self._urgent.append((kind, body, packed))
 
     def drop_unstarted(self) -> None:
         """Forget every message that is not urgent and of which nothing has left yet."""
@@ -107,8 +117,10 @@ class Packer:
         """
         at = 0
         while self._urgent and at + ITEM_HEADER_SIZE + len(self._urgent[0][1]) <= LARGEST:
-            kind, body = self._urgent.popleft()
+            kind, body, packed = self._urgent.popleft()
             at = _write(record, at, kind, body)
+            if packed is not None:
+                packed()
         while self._waiting and not self._urgent:
             kind, body = self._waiting[0]
             room = LARGEST - at - ITEM_HEADER_SIZE

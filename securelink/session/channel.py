@@ -6,6 +6,8 @@ direction is replaced (Noise revision 34, section 11.3: REKEY); the nonce goes o
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from securelink import framing, messages, records
 from securelink.noise import CipherState
 
@@ -74,9 +76,19 @@ class Channel:
         """Whether a message of theirs has begun and not ended."""
         return self._assembler.unfinished
 
-    def put(self, kind: messages.ItemType, body: bytes) -> None:
-        """Let an encoded message wait for its turn."""
-        self._packer.put(kind, body, urgent=kind in messages.URGENT)
+    def put(
+        self, kind: messages.ItemType, body: bytes, sealed: Callable[[], object] | None = None
+    ) -> None:
+        """Let an encoded message wait for its turn.
+
+        Args:
+            sealed: called when it is sealed; for urgent messages alone.
+        """
+        if kind in messages.URGENT:
+            self._packer.put_urgent(kind, body, sealed)
+        else:
+            assert sealed is None
+            self._packer.put(kind, body)
 
     def drop_unstarted(self) -> None:
         """Forget what waits, save what is urgent and the rest of a message that has begun."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from securelink import messages, records, states
 from securelink.errors import (
     LinkTruncated,
@@ -73,6 +75,7 @@ class Session:
         self._out = bytearray()
         self._outgoing = Window()
         self._incoming = Window()
+        self._answered: set[bytes] = set()
         self._handshake_end = now + limits.handshake_timeout
         self._heartbeat_at = now + limits.heartbeat_interval
         self._last_received = now
@@ -196,10 +199,14 @@ class Session:
             if not self._outgoing.fits(size):
                 raise LocalProtocolError("too much is under way without a receipt")
             self._outgoing.add(message.id, size)
-        elif isinstance(message, (Receipt, Refused)) and not self._incoming.remove(message.id):
-            raise LocalProtocolError("a receipt for a message that owes none")
         assert self._channel is not None
-        self._channel.put(kind, body)
+        if isinstance(message, Receipt | Refused):
+            if message.id not in self._incoming or message.id in self._answered:
+                raise LocalProtocolError("a receipt for a message that owes none")
+            self._answered.add(message.id)
+            self._channel.put(kind, body, partial(self._settle, message.id))
+        else:
+            self._channel.put(kind, body)
 
     def close(self) -> list[Happening]:
         """End the link in order. Texts that have not left yet are dropped; their rows stay."""
@@ -294,6 +301,11 @@ class Session:
             sending, receiving, max_message=self._limits.max_message, scratch=self._scratch
         )
         self._handshake = None
+
+    def _settle(self, message_id: bytes) -> None:
+        # Only now: a peer that reads nothing would else have receipts pile up for new texts.
+        self._answered.discard(message_id)
+        self._incoming.remove(message_id)
 
     def _take(self, body: memoryview) -> list[Happening]:
         if self._channel is None:

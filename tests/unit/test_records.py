@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -160,8 +162,8 @@ def test_what_waits_goes_into_one_record_in_its_order() -> None:
 def test_urgent_items_overtake_all_else() -> None:
     packer = Packer()
     packer.put(TEXT, b"a")
-    packer.put(RECEIPT, b"r", urgent=True)
-    packer.put(RECEIPT, b"s", urgent=True)
+    packer.put_urgent(RECEIPT, b"r")
+    packer.put_urgent(RECEIPT, b"s")
     (record,) = records_of(packer)
     assert items(record) == [(RECEIPT, b"r"), (RECEIPT, b"s"), (TEXT, b"a")]
 
@@ -172,7 +174,7 @@ def test_urgent_items_go_between_the_pieces() -> None:
     packer.put(TEXT, body)
     buffer = memoryview(bytearray(LARGEST))
     found = [bytes(buffer[: packer.fill(buffer)])]
-    packer.put(RECEIPT, b"r", urgent=True)
+    packer.put_urgent(RECEIPT, b"r")
     found += records_of(packer)
     assert [[kind for kind, _ in items(record)] for record in found] == [
         [TEXT | MORE],
@@ -187,10 +189,25 @@ def test_urgent_items_beyond_one_record_keep_all_else_waiting() -> None:
     packer.put(TEXT, b"a")
     receipts = [(RECEIPT, bytes(1000)) for _ in range(70)]
     for kind, body in receipts:
-        packer.put(kind, body, urgent=True)
+        packer.put_urgent(kind, body)
     found = records_of(packer)
     assert [len(items(record)) for record in found] == [65, 6]
     assert messages_of(found) == [*receipts, (TEXT, b"a")]
+
+
+def test_whoever_waits_for_it_is_told_when_an_urgent_item_leaves() -> None:
+    packer = Packer()
+    left: list[int] = []
+    for number in range(70):
+        packer.put_urgent(RECEIPT, bytes(1000), partial(left.append, number))
+    packer.put_urgent(PING, b"")
+    packer.drop_unstarted()
+    assert left == []
+    buffer = memoryview(bytearray(LARGEST))
+    packer.fill(buffer)
+    assert left == list(range(65))
+    packer.fill(buffer)
+    assert left == list(range(70))
 
 
 def test_only_what_has_begun_is_kept_when_the_rest_is_dropped() -> None:
@@ -199,7 +216,7 @@ def test_only_what_has_begun_is_kept_when_the_rest_is_dropped() -> None:
     packer.put(TEXT, b"never")
     buffer = memoryview(bytearray(LARGEST))
     packer.fill(buffer)
-    packer.put(RECEIPT, b"r", urgent=True)
+    packer.put_urgent(RECEIPT, b"r")
     packer.drop_unstarted()
     (record,) = records_of(packer)
     assert items(record) == [(RECEIPT, b"r"), (TEXT, b"x")]
@@ -222,7 +239,7 @@ def test_only_what_has_begun_is_kept_when_the_rest_is_dropped() -> None:
 def test_packing_loses_nothing_and_keeps_the_order(put: list[tuple[int, bytes]]) -> None:
     packer = Packer()
     for kind, body in put:
-        packer.put(kind, body, urgent=kind == RECEIPT)
+        (packer.put_urgent if kind == RECEIPT else packer.put)(kind, body)
     found = records_of(packer)
     assert all(len(record) in SIZES for record in found)
     got = messages_of(found)

@@ -482,6 +482,28 @@ def test_more_than_1024_texts_without_a_receipt(side: str) -> None:
 
 
 @pytest.mark.parametrize("side", SIDES)
+@pytest.mark.parametrize("read", [True, False])
+def test_a_receipt_makes_room_only_once_it_has_left(side: str, read: bool) -> None:
+    peer = raw_peer(side).open()
+    assert texts_in(peer.say(*text_items(range(1024)))) == list(range(1024))
+    peer.session.send(Receipt((0).to_bytes(16, "big")))
+    peer.session.send(Refused((1).to_bytes(16, "big"), permanent=False, code=5))
+    if read:
+        assert len(peer.hear()) == 2
+        assert texts_in(peer.say(*text_items([0, 1]))) == [0, 1]
+    else:
+        assert_failed(peer.session, peer.say(*text_items([1024])), MalformedRecord)
+
+
+@pytest.mark.parametrize("side", SIDES)
+def test_an_id_is_free_again_once_its_receipt_has_left(side: str) -> None:
+    peer = raw_peer(side).open()
+    assert texts_in(peer.say(*text_items([1]))) == [1]
+    peer.session.send(Receipt((1).to_bytes(16, "big")))
+    assert_failed(peer.session, peer.say(*text_items([1])), MalformedRecord)
+
+
+@pytest.mark.parametrize("side", SIDES)
 @pytest.mark.parametrize("excess", [0, 1])
 def test_more_than_4_mib_without_a_receipt(side: str, excess: int) -> None:
     peer = raw_peer(side).open()
