@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from securelink import events
 from securelink.errors import StoreError
@@ -12,6 +13,7 @@ from securelink.nat.address import public_address
 from securelink.nat.clock import Clock
 from securelink.nat.keeper import Keeper, locate, request_of
 from securelink.nat.probe import Prober, methods_of
+from securelink.nat.sweep import clear_stale
 from securelink.nat.terms import Protocol
 
 if TYPE_CHECKING:
@@ -59,25 +61,30 @@ class Outward:
         """Do what is wanted, until it is done or cancelled; then the mapping is removed."""
         config = self._node.config
         if config.server.upnp:
-            request = request_of(config.nat, self._port, Protocol.TCP)
-            book = self._node.ledger()
-            while True:
-                try:
-                    async with Keeper.configured(book, config.nat, request, self._take) as keeper:
-                        await keeper.run()
-                except StoreError as error:
-                    _log.error("%s", error)
-                    await asyncio.sleep(STORE_PAUSE)
-        elif config.nat.public_address:
-            await self._ask()
+            await self._keep()
+        prober = Prober(Clock(), methods_of(config.nat.method))
+        with contextlib.suppress(StoreError):
+            # What a killed process left open is nobody's wish any more.
+            await clear_stale(self._node.ledger(), prober, lambda: locate(config.nat))
+        if config.nat.public_address:
+            await self._ask(prober)
 
-    async def _ask(self) -> None:
+    async def _keep(self) -> NoReturn:
+        config = self._node.config.nat
+        request = request_of(config, self._port, Protocol.TCP)
+        book = self._node.ledger()
+        while True:
+            try:
+                async with Keeper.configured(book, config, request, self._take) as keeper:
+                    await keeper.run()
+            except StoreError as error:
+                _log.error("%s", error)
+                await asyncio.sleep(STORE_PAUSE)
+
+    async def _ask(self, prober: Prober) -> None:
         config = self._node.config.nat
         found = await public_address(
-            Prober(Clock(), methods_of(config.method)),
-            lambda: locate(config),
-            port=self._port,
-            stun=config.stun,
+            prober, lambda: locate(config), port=self._port, stun=config.stun
         )
         unknown = events.PublicAddressUnknown(
             sentence=found.diagnosis.sentence, hint=found.diagnosis.hint

@@ -129,7 +129,6 @@ def test_what_killed_processes_left_is_removed_by_their_next_start(lab: Labs) ->
     assert home.entries() == {stranger}
 
 
-@pytest.mark.xfail(strict=True, reason="only with --upnp does a start look for stale mappings")
 def test_what_killed_processes_left_is_removed_by_any_start(lab: Labs) -> None:
     home = lab()
     alice = home.lan.node("alice")
