@@ -40,6 +40,7 @@ COMMANDS: tuple[str, ...] = (
     "peers",
     "inbox",
     "forward-port",
+    "doctor",
     "id",
     "config",
 )
