@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 MOST_ANNOUNCED = 8
 """Endpoints that are taken from one announcement."""
 
+ANNOUNCED_PAUSE = 5.0
+"""Seconds on one link between two announcements that are written down; of those that come
+meanwhile the newest counts."""
+
 
 class Delivery:
     """One link's mail, both ways, until the link ends.
@@ -45,6 +49,8 @@ class Delivery:
         self._stopping = False
         self._done = asyncio.Event()
         self._progressed = asyncio.Event()
+        self._announced: Announce | None = None
+        self._announced_pause: asyncio.TimerHandle | None = None
         self.received = 0
 
     async def run(self, early: Sequence[Happening] = ()) -> SecurelinkError | None:
@@ -56,6 +62,7 @@ class Delivery:
         try:
             error = await self._run(list(early))
         finally:
+            self._end_the_pause()
             self._outgoing.detach(self._link)
             self._link.abort()
             self._done.set()
@@ -75,11 +82,14 @@ class Delivery:
 
     async def _run(self, happenings: list[Happening]) -> SecurelinkError | None:
         while True:
-            await self._take(happenings)
             last = happenings[-1] if happenings else None
+            closing = self._stopping or isinstance(last, Closing)
+            if closing or isinstance(last, Ended):
+                self._end_the_pause()
+            await self._take(happenings)
             if isinstance(last, Ended):
                 return last.error
-            if self._stopping or isinstance(last, Closing):
+            if closing:
                 return await self._close()
             happenings = await self._link.receive()
 
@@ -94,7 +104,7 @@ class Delivery:
     async def _take(self, happenings: Sequence[Happening]) -> None:
         texts = [each for each in happenings if isinstance(each, Text)]
         answers = [each for each in happenings if isinstance(each, Receipt | Refused)]
-        announced = [each for each in happenings if isinstance(each, Announce)]
+        announced = self._announcement_due(happenings)
         if not (texts or answers or announced):
             return
         try:
@@ -108,12 +118,33 @@ class Delivery:
         self._progressed.set()
         self._answer_all(texts, None)
 
+    def _announcement_due(self, happenings: Sequence[Happening]) -> Announce | None:
+        """The newest announcement, if it is to be written down now."""
+        for each in happenings:
+            if isinstance(each, Announce):
+                self._announced = each
+        if self._announced is None or self._announced_pause is not None:
+            return None
+        due, self._announced = self._announced, None
+        loop = asyncio.get_running_loop()
+        self._announced_pause = loop.call_later(ANNOUNCED_PAUSE, self._look_again)
+        return due
+
+    def _look_again(self) -> None:
+        self._announced_pause = None
+        self._link.nudge()
+
+    def _end_the_pause(self) -> None:
+        if self._announced_pause is not None:
+            self._announced_pause.cancel()
+            self._announced_pause = None
+
     def _record(
         self,
         conn: sqlite3.Connection,
         texts: Sequence[Text],
         answers: Sequence[Receipt | Refused],
-        announced: Sequence[Announce],
+        announced: Announce | None,
     ) -> list[tuple[int | None, outbox.State, str | None]]:
         now = now_ms()
         for text in texts:
@@ -126,8 +157,8 @@ class Delivery:
                 text=text.text,
                 received_at=now,
             )
-        for announce in announced[-1:]:
-            usable = self._usable(announce)
+        if announced is not None:
+            usable = self._usable(announced)
             addresses.set_endpoints(
                 conn, self._peer.key.raw, addresses.Source.ANNOUNCED, usable[:MOST_ANNOUNCED], now
             )

@@ -13,14 +13,14 @@ import socket
 from typing import TYPE_CHECKING, Self, cast
 
 from securelink.errors import LinkClosed
-from securelink.messages import Receipt, Refused
+from securelink.messages import Announce, Receipt, Refused
 from securelink.session import Ended, Happening, Session
 from securelink.states import ENDED, State
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from securelink.messages import Announce, Text
+    from securelink.messages import Text
     from securelink.window import Window
 
 WRITE_BUFFER = 256 * 1024
@@ -28,10 +28,6 @@ WRITE_BUFFER = 256 * 1024
 
 NOT_SENT_LOW_WATER = 128 * 1024
 """Bytes that the kernel takes beyond what it has sent: a receipt overtakes all the rest."""
-
-READ_AHEAD = 4096
-"""Happenings that may wait for the owner before reading pauses. Nobody who keeps to the window
-comes near it; announcements have no window."""
 
 
 class Link(asyncio.BufferedProtocol):
@@ -77,9 +73,6 @@ class Link(asyncio.BufferedProtocol):
     def rest(self) -> list[Happening]:
         """All that has happened since the last call, without waiting."""
         happenings, self._happenings = self._happenings, []
-        transport = self._transport
-        if len(happenings) > READ_AHEAD and transport is not None and not transport.is_closing():
-            transport.resume_reading()
         return happenings
 
     def nudge(self) -> None:
@@ -241,16 +234,28 @@ class Link(asyncio.BufferedProtocol):
     def _tell(self, happenings: list[Happening]) -> None:
         if not happenings:
             return
-        self._happenings += happenings
+        # The window bounds what may wait for the owner; announcements have none, but each
+        # replaces those before it.
+        announced = [each for each in happenings if isinstance(each, Announce)]
+        if announced:
+            self._happenings = [
+                each
+                for each in (*self._happenings, *happenings)
+                if each is announced[-1] or not isinstance(each, Announce)
+            ]
+        else:
+            self._happenings += happenings
         self._arrived.set()
         last = happenings[-1]
         transport = self._transport
-        if transport is not None and not transport.is_closing():
-            if isinstance(last, Ended) and last.error is not None:
-                # Whoever broke the rules, or has gone, gets no answer.
-                transport.abort()
-            elif len(self._happenings) > READ_AHEAD:
-                transport.pause_reading()
+        if (
+            isinstance(last, Ended)
+            and last.error is not None
+            and transport is not None
+            and not transport.is_closing()
+        ):
+            # Whoever broke the rules, or has gone, gets no answer.
+            transport.abort()
         self._set_timer()
 
     def _flush(self) -> None:

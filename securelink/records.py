@@ -24,6 +24,10 @@ ITEM_HEADER_SIZE = 3
 LARGEST_ITEM = LARGEST - ITEM_HEADER_SIZE
 MORE = 0x80
 
+MOST_ITEMS = LARGEST // (ITEM_HEADER_SIZE + 16) + 1
+"""More items than this are never in one record: the smallest that may come more than once is a
+receipt, with a body of 16 bytes; beside as many of them as fit there is room for one PING."""
+
 _HEADER = struct.Struct(">BH")
 _ZEROS = bytes(LARGEST)
 
@@ -48,9 +52,10 @@ def unpack(record: memoryview) -> list[Item]:
     """The items of a record, as views into it.
 
     Raises:
-        MalformedRecord: an item reaches past the end, there is none, or the padding is not zero.
+        MalformedRecord: an item reaches past the end, there is none or over `MOST_ITEMS`, or the
+            padding is not zero.
     """
-    items = []
+    items: list[Item] = []
     at, end = 0, len(record)
     while at < end and record[at]:
         body = at + ITEM_HEADER_SIZE
@@ -62,6 +67,8 @@ def unpack(record: memoryview) -> list[Item]:
             raise MalformedRecord("an item reaches past the end of its record")
         if kind == MORE:
             raise MalformedRecord("an item has no type")
+        if len(items) == MOST_ITEMS:
+            raise MalformedRecord("a record holds too many items")
         items.append(Item(kind & ~MORE, kind >= MORE, record[body:at]))
     if not items:
         raise MalformedRecord("a record holds no item")

@@ -16,7 +16,18 @@ from securelink.framing import FrameReader
 from securelink.hello import FEATURES, ClientHello, ServerHello
 from securelink.identity import Identity, PublicKey
 from securelink.limits import Limits
-from securelink.messages import Announce, Close, Deny, Message, Ping, Ready, Receipt, Refused, Text
+from securelink.messages import (
+    Announce,
+    Close,
+    Deny,
+    ItemType,
+    Message,
+    Ping,
+    Ready,
+    Receipt,
+    Refused,
+    Text,
+)
 from securelink.noise import CipherState, HandshakeState
 from securelink.session.channel import Channel, Scratch
 from securelink.session.handshake import Handshake, initiator, responder
@@ -314,8 +325,14 @@ class Session:
         found = self._channel.open(body)
         if self.state is State.AWAIT_READY:
             return self._start(found)
+        kinds = [kind for kind, _ in found]
+        if kinds.count(ItemType.PING) > 1:
+            raise MalformedRecord("more than one PING in a record")
         happenings: list[Happening] = []
         for at, (kind, whole) in enumerate(found, start=1):
+            if kind == ItemType.ANNOUNCE and kind in kinds[at:]:
+                # The later one replaces it.
+                continue
             message = messages.decode(kind, bytes(whole))
             if isinstance(message, Close):
                 if at < len(found):

@@ -11,6 +11,7 @@ from parties import (
     QUICK,
     ByHand,
     Carried,
+    Stopwatch,
     call,
     carried,
     inbox_size,
@@ -23,6 +24,7 @@ from parties import (
     until,
 )
 
+from securelink import delivery as delivery_module
 from securelink import outgoing
 from securelink.clock import new_id
 from securelink.delivery import MOST_ANNOUNCED, Delivery
@@ -369,7 +371,10 @@ async def announced(node: Node, by_hand: ByHand, *endpoints: Endpoint) -> list[E
     return await node.store.read(addresses.endpoints, BOB.public.raw)
 
 
-async def test_an_announcement_replaces_the_last_one_alone(parties: Parties) -> None:
+async def test_an_announcement_replaces_the_last_one_alone(
+    parties: Parties, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery_module, "ANNOUNCED_PAUSE", 0)
     async with parties.node() as node:
         await introduce(node, BOB.public, "bob", [public(9)])
         async with carried(node) as (_, bob):
@@ -387,6 +392,49 @@ async def test_of_several_at_once_the_last_counts(parties: Parties) -> None:
         for number in range(5):
             bob.link.send(Announce((public(number),)))
         assert await announced(node, bob, public(6)) == [public(6)]
+
+
+async def test_a_flood_of_announcements_is_written_once_and_then_the_newest(
+    parties: Parties, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[int] = []
+    set_endpoints = addresses.set_endpoints
+
+    def watched(conn: sqlite3.Connection, *args: object) -> None:
+        written.append(1)
+        set_endpoints(conn, *args)
+
+    monkeypatch.setattr(addresses, "set_endpoints", watched)
+    monkeypatch.setattr(delivery_module, "ANNOUNCED_PAUSE", 1)
+    async with parties.node() as node, carried(node) as (_, bob):
+        assert await announced(node, bob, public(1)) == [public(1)]
+        with Stopwatch() as watch:
+            for number in range(2, 8):
+                assert await announced(node, bob, public(number)) == [public(1)]
+        assert watch.seconds < 1, "too slow a machine for this test"
+        assert len(written) == 1
+        await until(lambda: len(written) == 2)
+        assert await announced(node, bob) == [public(7)]
+        assert len(written) == 2
+
+
+@pytest.mark.parametrize("who", ["they", "we", "nobody"])
+async def test_what_was_announced_last_is_written_when_the_link_ends(
+    parties: Parties, who: str
+) -> None:
+    async with parties.node() as node:
+        async with carried(node) as (mail, bob):
+            assert await announced(node, bob, public(1)) == [public(1)]
+            assert await announced(node, bob, public(2)) == [public(1)]
+            match who:
+                case "they":
+                    await bob.link.aclose()
+                case "we":
+                    await mail.deliveries[0].aclose()
+                case "nobody":
+                    bob.link.abort()
+            await mail.runs[0]
+        assert await node.store.read(addresses.endpoints, BOB.public.raw) == [public(2)]
 
 
 async def test_no_more_than_eight_and_none_that_means_another_machine(parties: Parties) -> None:

@@ -285,6 +285,14 @@ def test_malformed_records(record: bytes) -> None:
         unpack(memoryview(record))
 
 
+def test_a_record_holds_no_more_items_than_receipts_and_a_heartbeat() -> None:
+    full = item(RECEIPT, bytes(16)) * 3448 + item(PING)
+    assert len(full) + len(item(RECEIPT, bytes(16))) > LARGEST
+    assert len(unpack(memoryview(pad(full)))) == 3449
+    with pytest.raises(MalformedRecord, match="too many"):
+        unpack(memoryview(pad(item(PING) * 3450)))
+
+
 @given(st.binary(min_size=64, max_size=64))
 def test_random_bytes_are_items_or_malformed(record: bytes) -> None:
     try:

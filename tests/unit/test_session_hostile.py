@@ -313,6 +313,8 @@ MALFORMED = [
     pytest.param(pad(item(PING))[:-1] + b"\x01", id="padding not zero"),
     pytest.param(pad(b"\x80\0\0"), id="type 0 with more to follow"),
     pytest.param(b"\x03\0\x3e" + bytes(61), id="an item past the end"),
+    pytest.param(pad(item(PING) + item(PING)), id="two heartbeats"),
+    pytest.param(pad(item(PING) * 21_839), id="nothing but heartbeats"),
     pytest.param(pad(item(9)), id="an unknown type"),
     pytest.param(pad(item(16, b"x")), id="a type whose feature nobody has set"),
     pytest.param(pad(item(127, b"x")), id="the last type"),
@@ -349,6 +351,15 @@ def test_and_after_our_own_close_too(side: str, record: bytes) -> None:
     peer.session.close()
     peer.take()
     assert_failed(peer.session, peer.feed(peer.sending.seal(record)), MalformedRecord)
+
+
+@pytest.mark.parametrize("side", SIDES)
+def test_of_a_records_announcements_only_the_last_is_read(side: str) -> None:
+    peer = raw_peer(side).open()
+    broken = item(ANNOUNCE, b"\x01")
+    happened = peer.say(broken, item(ANNOUNCE, b"\0"), *text_items([1]), item(ANNOUNCE, b"\0"))
+    assert [type(each) for each in happened] == [Text, Announce]
+    assert_failed(peer.session, peer.say(item(ANNOUNCE, b"\0"), broken), MalformedRecord)
 
 
 @pytest.mark.parametrize("side", SIDES)
@@ -411,7 +422,7 @@ def test_what_may_stand_between_the_pieces(side: str) -> None:
         item(REFUSED, (2).to_bytes(16, "big") + b"\0\x01"),
     ]
     assert len(peer.say(*between)) == 2
-    assert texts_in(peer.say(item(PING), item(TEXT, body[10:]), item(PING))) == [7]
+    assert texts_in(peer.say(item(PING), item(TEXT, body[10:]))) == [7]
     assert peer.session.state is State.OPEN
 
 
