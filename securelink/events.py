@@ -79,7 +79,7 @@ class Invite(_Event, frozen=True, kw_only=True, tag="invite"):
 class Mapped(_Event, frozen=True, kw_only=True, tag="mapping"):
     """The router forwards `external` to `local`; nobody outside has tried it yet.
 
-    `good_until` is when the mapping ends if it is not renewed; None: never.
+    `good_until` is when the mapping ends if it is not renewed; null: never.
     """
 
     method: str

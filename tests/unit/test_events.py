@@ -86,6 +86,64 @@ GOLDEN = [
         events.Invite(invite="slinv1abc", endpoints=(PUBLIC,)),
         {"event": "invite", "invite": "slinv1abc", "endpoints": [PUBLIC_JSON]},
     ),
+    (
+        events.Mapped(
+            method="pcp", protocol="tcp", external=FROM, local=FROM, good_until="2026-01-02T03:04Z"
+        ),
+        {
+            "event": "mapping",
+            "method": "pcp",
+            "protocol": "tcp",
+            "external": FROM_JSON,
+            "local": FROM_JSON,
+            "good_until": "2026-01-02T03:04Z",
+        },
+    ),
+    (
+        events.Mapped(
+            method="upnp",
+            protocol="tcp",
+            external=FROM,
+            local=FROM,
+            good_until=None,
+            note="for ever",
+        ),
+        {
+            "event": "mapping",
+            "method": "upnp",
+            "protocol": "tcp",
+            "external": FROM_JSON,
+            "local": FROM_JSON,
+            "good_until": None,
+            "note": "for ever",
+        },
+    ),
+    (
+        events.MappingFailed(verdict="blocked", reason="no-answer", sentence="No.", hint=None),
+        {
+            "event": "mapping-failed",
+            "verdict": "blocked",
+            "reason": "no-answer",
+            "sentence": "No.",
+            "hint": None,
+        },
+    ),
+    (
+        events.MappingLost(reason="the router was restarted"),
+        {"event": "mapping-lost", "reason": "the router was restarted"},
+    ),
+    (
+        events.PublicAddress(host="192.0.2.7", source="upnp", kind="public"),
+        {"event": "public-address", "host": "192.0.2.7", "source": "upnp", "kind": "public"},
+    ),
+    (
+        events.PublicAddressUnknown(sentence="No router answered.", hint="Enable it."),
+        {
+            "event": "public-address-unknown",
+            "sentence": "No router answered.",
+            "hint": "Enable it.",
+        },
+    ),
 ]
 
 
