@@ -343,7 +343,7 @@ _RULES: tuple[tuple[Callable[[Observations], bool], Callable[[Observations], Dia
     (_failed(errors.PortTaken), _taken),
     (_failed(errors.RouterSilent), _ignored),
     (_failed(errors.NatError), _router_failed),
-    (lambda seen: seen.permanent, _permanent),
+    (lambda seen: seen.mapped_port is not None and seen.permanent, _permanent),
     (
         lambda seen: seen.mapped_port is not None and seen.mapped_port != seen.wanted_port,
         _other_port,
