@@ -1,15 +1,16 @@
 """Who may wait at the server's door, and who must make room: strangers never shut a peer out.
 
-Three bounds: connections that have proven nothing, in total and for each address; and those that
-have sent a valid handshake message 1 and not finished. A newcomer is always let in, and the
-oldest of the bound that it breaks is put out.
+Four bounds: connections that have proven nothing, and those that have sent a valid handshake
+message 1 and not finished; each in total, and for each address. A newcomer is always let in, and
+the oldest of the bound that it breaks is put out.
 """
 
 from __future__ import annotations
 
 import ipaddress
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
+from itertools import chain, islice
 from typing import Generic, TypeVar
 
 from securelink.limits import Limits
@@ -28,45 +29,70 @@ def group_of(host: str) -> str | None:
     return None if address.is_loopback else str(address)
 
 
-class Gate(Generic[C]):
-    """The connections whose handshake is not finished, oldest first."""
+class _Waiting(Generic[C]):
+    """Connections in the order in which they came, of which each group may have some only."""
 
-    def __init__(self, limits: Limits) -> None:
-        self._limits = limits
-        self._unproven: OrderedDict[C, str | None] = OrderedDict()
+    def __init__(self, most: int, most_of_a_group: int) -> None:
+        self._most = most
+        self._most_of_a_group = most_of_a_group
+        self._all: OrderedDict[C, str | None] = OrderedDict()
         self._groups: dict[str, OrderedDict[C, None]] = {}
-        self._unfinished: OrderedDict[C, None] = OrderedDict()
 
-    def enter(self, connection: C, host: str) -> C | None:
-        """Let a connection from `host` in; return the one that must go for it, if any."""
-        group = group_of(host)
-        self._unproven[connection] = group
-        out = None
+    def __iter__(self) -> Iterator[C]:
+        return iter(self._all)
+
+    def add(self, connection: C, group: str | None) -> list[C]:
+        """Take in the newest; return whom it puts out."""
+        self._all[connection] = group
+        out: list[C] = []
         if group is not None:
             members = self._groups.setdefault(group, OrderedDict())
             members[connection] = None
-            if len(members) > self._limits.unproven_per_address:
-                out = next(iter(members))
-        if out is None and len(self._unproven) > self._limits.unproven:
-            out = next(iter(self._unproven))
-        if out is not None:
-            self.leave(out)
+            if len(members) > self._most_of_a_group:
+                out = [next(iter(members))]
+        if not out and len(self._all) > self._most:
+            out = [next(iter(self._all))]
+        for each in out:
+            self.discard(each)
         return out
 
-    def prove(self, connection: C) -> C | None:
-        """A valid message 1 has come; return the one that must go for it, if any."""
-        self.leave(connection)
-        self._unfinished[connection] = None
-        if len(self._unfinished) <= self._limits.unfinished:
-            return None
-        return self._unfinished.popitem(last=False)[0]
-
-    def leave(self, connection: C) -> None:
-        """Forget a connection: it has finished its handshake, or is gone."""
-        self._unfinished.pop(connection, None)
-        group = self._unproven.pop(connection, None)
+    def discard(self, connection: C) -> None:
+        """Forget one, if it is here."""
+        group = self._all.pop(connection, None)
         if group is not None:
             members = self._groups[group]
             del members[connection]
             if not members:
                 del self._groups[group]
+
+
+class Gate(Generic[C]):
+    """The connections whose handshake is not finished, oldest first.
+
+    Whom a method returns has been forgotten, and must be put out.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self._unproven: _Waiting[C] = _Waiting(limits.unproven, limits.unproven_per_address)
+        self._unfinished: _Waiting[C] = _Waiting(limits.unfinished, limits.unfinished_per_address)
+
+    def enter(self, connection: C, host: str) -> list[C]:
+        """Let a connection from `host` in; return the one that must go for it, if any."""
+        return self._unproven.add(connection, group_of(host))
+
+    def prove(self, connection: C, host: str) -> list[C]:
+        """A valid message 1 has come from `host`; return the one that must go for it, if any."""
+        self.leave(connection)
+        return self._unfinished.add(connection, group_of(host))
+
+    def oldest(self, count: int) -> list[C]:
+        """Return those who must go when there is no room at all: first who has proven nothing."""
+        out = list(islice(chain(self._unproven, self._unfinished), count))
+        for each in out:
+            self.leave(each)
+        return out
+
+    def leave(self, connection: C) -> None:
+        """Forget a connection: it has finished its handshake, or is gone."""
+        self._unproven.discard(connection)
+        self._unfinished.discard(connection)

@@ -25,7 +25,10 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """The same for one IPv4 address or IPv6 /64; loopback counts in the total alone."""
 
     unfinished: int = 128
-    """Connections with a valid message 1 whose handshake is not finished."""
+    """Connections with a valid message 1 whose handshake is not finished, in total."""
+
+    unfinished_per_address: int = 32
+    """The same for one IPv4 address or IPv6 /64; loopback counts in the total alone."""
 
     heartbeat_interval: float = 10.0
     """A side that has sent nothing for so long sends a PING."""

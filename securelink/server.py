@@ -13,7 +13,8 @@ import socket
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from securelink import directory, events, reach
+from securelink import descriptors, directory, events, reach
+from securelink.acceptor import BACKLOG, BATCH, Acceptor
 from securelink.clock import now_ms
 from securelink.delivery import Delivery
 from securelink.directory import ME, KnownPeer
@@ -24,6 +25,7 @@ from securelink.link import Link
 from securelink.messages import Announce
 from securelink.outgoing import Outgoing
 from securelink.session import Ended, Introduced, Proven, Session
+from securelink.sparing import Sparing
 from securelink.states import State
 from securelink.store import outbox, peers
 
@@ -35,30 +37,13 @@ if TYPE_CHECKING:
     from securelink.hello import ClientHello
     from securelink.node import Node
 
-BACKLOG = 4096
-"""asyncio's own 100 overflows at a few hundred connections a second."""
+OWN_FILES = 48
+"""Descriptors that are not for connections: the store, the locks, talk with the router."""
+
+TURNED_AWAY = 10
+"""Lines a minute about clients that were not let in; anybody can cause them."""
 
 _log = logging.getLogger(__name__)
-
-
-class _Incoming(Link):
-    """A link that tells the server when its connection is there."""
-
-    def __init__(self, server: Server) -> None:
-        node = server.node
-        session = Session.server(
-            node.identity,
-            limits=node.config.limits,
-            now=asyncio.get_running_loop().time(),
-            scratch=node.scratch,
-        )
-        super().__init__(session, close_timeout=node.config.limits.close_timeout)
-        self._server = server
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """asyncio: the connection is there."""
-        super().connection_made(transport)
-        self._server.accepted(self)
 
 
 @dataclass(slots=True)
@@ -89,7 +74,10 @@ class Server:
         self._gate: Gate[Link] = Gate(node.config.limits)
         self._linked: dict[bytes, _Linked] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._listening: list[asyncio.Server] = []
+        self._acceptor = Acceptor(sockets, self)
+        self._turned_away = Sparing(_log, TURNED_AWAY, "%d more clients were turned away")
+        # What was taken in together is there before anybody is put out for it.
+        self._most = max(descriptors.allowed() - OWN_FILES - BATCH, 1)
 
     @classmethod
     async def open(cls, node: Node, emit: Callable[[events.Event], None]) -> Server:
@@ -99,25 +87,15 @@ class Server:
             PortUnusable: the port is in use, or may not be used.
             ConfigError: an address is not one of this machine's.
         """
-        sockets = _listen(node.config.server.host, node.config.server.port)
-        server = cls(node, sockets, emit)
-        loop = asyncio.get_running_loop()
-        for sock in sockets:
-            listening = await loop.create_server(
-                lambda: _Incoming(server), sock=sock, backlog=BACKLOG, start_serving=False
-            )
-            server._listening.append(listening)
-        return server
+        return cls(node, _listen(node.config.server.host, node.config.server.port), emit)
 
     async def start(self) -> None:
         """Let in who has connected and who will."""
-        for listening in self._listening:
-            await listening.start_serving()
+        self._acceptor.start()
 
     async def aclose(self) -> None:
         """Listen no more, end all links in order, drop who is not linked yet."""
-        for listening in self._listening:
-            listening.close()
+        await self._acceptor.aclose()
         deliveries = [
             each for linked in self._linked.values() for each in linked.deliveries.values()
         ]
@@ -125,6 +103,7 @@ class Server:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._turned_away.close()
 
     # ---- what its owner has noticed
 
@@ -153,11 +132,44 @@ class Server:
             for link in linked.deliveries:
                 self._announce(link, PublicKey(key))
 
-    # ---- one connection
+    # ---- for the acceptor
+
+    def make(self) -> Link:
+        """A link for a new connection."""
+        session = Session.server(
+            self.node.identity,
+            limits=self.node.config.limits,
+            now=asyncio.get_running_loop().time(),
+            scratch=self.node.scratch,
+        )
+        return Link(session, close_timeout=self.node.config.limits.close_timeout)
 
     def accepted(self, link: Link) -> None:
-        """A connection was accepted."""
+        """It is connected, and what it had sent by then is read."""
+        if self._used > self._most:
+            self._put_out(self._gate.oldest(1))
+        if link.remote is not None and link.session.state is State.AWAIT_MESSAGE_1:
+            self._put_out(self._gate.enter(link, link.remote[0]))
         self._start(self._welcome(link))
+
+    def room(self) -> int:
+        """How many more connections there may be now."""
+        return self._most + BATCH - self._used
+
+    def shed(self) -> None:
+        """Descriptors have run out: drop the strangers who have been here longest."""
+        self._put_out(self._gate.oldest(BATCH))
+
+    @property
+    def _used(self) -> int:
+        """Descriptors in use: each connection has a task, each linked peer a lock."""
+        return len(self._tasks) + len(self._linked)
+
+    def _put_out(self, links: Iterable[Link]) -> None:
+        for each in links:
+            each.abort()
+
+    # ---- one connection
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
@@ -166,15 +178,12 @@ class Server:
 
     async def _welcome(self, link: Link) -> None:
         try:
-            # One turn of the loop, so that what a peer has sent already is read before it is
-            # judged: a burst of strangers is accepted whole before anything is read.
-            await asyncio.sleep(0)
             admitted = await self._let_in(link)
             if admitted is not None:
                 self._gate.leave(link)
                 await self._carry(link, *admitted)
         except StoreError as error:
-            _log.error("a client was sent away: %s", error)
+            self._turned_away.write(logging.ERROR, "a client was sent away: %s", error)
         finally:
             self._gate.leave(link)
             link.abort()
@@ -183,23 +192,17 @@ class Server:
         """The handshake and the decision; None if it came to nothing."""
         if link.remote is None:
             return None
-        if link.session.state is State.AWAIT_MESSAGE_1:
-            self._make_room(self._gate.enter(link, link.remote[0]))
         while True:
             for happening in await link.receive():
                 match happening:
                     case Proven():
-                        self._make_room(self._gate.prove(link))
+                        self._put_out(self._gate.prove(link, link.remote[0]))
                     case Introduced(key, hello):
                         peer = await self._decide(link, key, hello)
                         return None if peer is None else (peer, hello)
                     case Ended(error):
                         _log.debug("%s: %s", _host(link), error.message if error else "closed")
                         return None
-
-    def _make_room(self, link: Link | None) -> None:
-        if link is not None:
-            link.abort()
 
     async def _decide(self, link: Link, key: PublicKey, hello: ClientHello) -> KnownPeer | None:
         try:
@@ -218,7 +221,9 @@ class Server:
         if link.session.state is not State.DECIDING:
             return None
         if peer is None:
-            _log.warning("%s at %s was denied: %s", key.short, _host(link), verdict)
+            self._turned_away.write(
+                logging.WARNING, "%s at %s was denied: %s", key.short, _host(link), verdict
+            )
             link.deny()
             await link.aclose()
             return None

@@ -71,6 +71,7 @@ def serve(
     verbose: Verbose = 0,
 ) -> None:
     """Run this node: listen, receive, and deliver what waits, until Ctrl-C."""
+    from securelink import descriptors
     from securelink.cli.failures import Interrupted, Terminated
     from securelink.cli.output import Output
     from securelink.cli.running import run
@@ -78,6 +79,7 @@ def serve(
     from securelink.home import Home
 
     output = Output(json=json, quiet=quiet, verbose=verbose)
+    descriptors.allow_more()
     home = Home.find()
     loaded = load(
         home.config_file,

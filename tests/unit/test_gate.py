@@ -50,7 +50,7 @@ def test_loopback_is_in_no_group(host: str) -> None:
     assert group_of(host) is None
 
 
-LIMITS = Limits(unproven=6, unproven_per_address=2, unfinished=3)
+LIMITS = Limits(unproven=6, unproven_per_address=2, unfinished=4, unfinished_per_address=2)
 
 HOSTS = {
     "192.0.2.1": "a",
@@ -66,6 +66,24 @@ HOSTS = {
 }
 
 
+Entry = tuple[int, str | None]
+
+
+def add(waiting: list[Entry], entry: Entry, most: int, most_of_a_group: int) -> list[int]:
+    """Append to a plain list; remove and return who must go."""
+    waiting.append(entry)
+    number, group = entry
+    fellows = [each for each, other in waiting if group is not None and other == group]
+    out: list[int] = []
+    if len(fellows) > most_of_a_group:
+        out = [fellows[0]]
+    elif len(waiting) > most:
+        out = [waiting[0][0]]
+    assert number not in out
+    waiting[:] = [each for each in waiting if each[0] not in out]
+    return out
+
+
 class GateMachine(RuleBasedStateMachine):
     """The model: two lists, oldest first."""
 
@@ -75,55 +93,51 @@ class GateMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.gate: Gate[int] = Gate(LIMITS)
-        self.unproven: list[tuple[int, str | None]] = []
-        self.unfinished: list[int] = []
+        self.unproven: list[Entry] = []
+        self.unfinished: list[Entry] = []
         self.number = 0
 
     @rule(target=waiting, host=st.sampled_from(sorted(HOSTS)))
-    def enter(self, host: str) -> int:
+    def enter(self, host: str) -> tuple[int, str]:
         self.number += 1
-        group = HOSTS[host]
-        self.unproven.append((self.number, group))
-        fellows = [each for each, other in self.unproven if group is not None and other == group]
-        expected = None
-        if len(fellows) > LIMITS.unproven_per_address:
-            expected = fellows[0]
-        elif len(self.unproven) > LIMITS.unproven:
-            expected = self.unproven[0][0]
-        out = self.gate.enter(self.number, host)
-        assert out == expected
-        assert out != self.number
-        self.unproven = [entry for entry in self.unproven if entry[0] != out]
-        return self.number
+        entry = (self.number, HOSTS[host])
+        expected = add(self.unproven, entry, LIMITS.unproven, LIMITS.unproven_per_address)
+        assert self.gate.enter(self.number, host) == expected
+        return self.number, host
 
     @rule(target=proven, connection=consumes(waiting))
-    def prove(self, connection: int):
+    def prove(self, connection: tuple[int, str]):
+        number, host = connection
         # One that was put out may have a message 1 on its way yet.
-        self.unproven = [entry for entry in self.unproven if entry[0] != connection]
-        self.unfinished.append(connection)
-        expected = self.unfinished[0] if len(self.unfinished) > LIMITS.unfinished else None
-        out = self.gate.prove(connection)
-        assert out == expected
-        assert out != connection
-        self.unfinished = [each for each in self.unfinished if each != out]
+        self.unproven = [entry for entry in self.unproven if entry[0] != number]
+        entry = (number, HOSTS[host])
+        expected = add(self.unfinished, entry, LIMITS.unfinished, LIMITS.unfinished_per_address)
+        assert self.gate.prove(number, host) == expected
         return connection
 
-    @rule(target=proven)
-    def prove_at_once(self):
+    @rule(target=proven, host=st.sampled_from(sorted(HOSTS)))
+    def prove_at_once(self, host: str):
         """The first message was there before the connection was judged."""
         self.number += 1
-        self.unfinished.append(self.number)
-        out = self.gate.prove(self.number)
-        expected = self.unfinished.pop(0) if len(self.unfinished) > LIMITS.unfinished else None
-        assert out == expected
-        return self.number
+        entry = (self.number, HOSTS[host])
+        expected = add(self.unfinished, entry, LIMITS.unfinished, LIMITS.unfinished_per_address)
+        assert self.gate.prove(self.number, host) == expected
+        return self.number, host
+
+    @rule(count=st.integers(1, 4))
+    def no_room_at_all(self, count: int) -> None:
+        expected = [each for each, _ in [*self.unproven, *self.unfinished]][:count]
+        assert self.gate.oldest(count) == expected
+        self.unproven = [entry for entry in self.unproven if entry[0] not in expected]
+        self.unfinished = [entry for entry in self.unfinished if entry[0] not in expected]
 
     @rule(connection=consumes(waiting) | consumes(proven))
-    def leave(self, connection: int) -> None:
-        self.unproven = [entry for entry in self.unproven if entry[0] != connection]
-        self.unfinished = [each for each in self.unfinished if each != connection]
-        self.gate.leave(connection)
-        self.gate.leave(connection)
+    def leave(self, connection: tuple[int, str]) -> None:
+        number, _ = connection
+        self.unproven = [entry for entry in self.unproven if entry[0] != number]
+        self.unfinished = [entry for entry in self.unfinished if entry[0] != number]
+        self.gate.leave(number)
+        self.gate.leave(number)
 
     @rule(target=waiting)
     def forget_nobody(self):
@@ -137,12 +151,14 @@ class GateMachine(RuleBasedStateMachine):
 
     @invariant()
     def nothing_is_kept_of_who_is_gone(self) -> None:
-        gate = self.gate
-        assert list(gate._unproven) == [connection for connection, _ in self.unproven]
-        assert list(gate._unfinished) == self.unfinished
-        counted = sum(len(members) for members in gate._groups.values())
-        assert counted == sum(1 for _, group in self.unproven if group is not None)
-        assert all(gate._groups.values())
+        for kept, model in (
+            (self.gate._unproven, self.unproven),
+            (self.gate._unfinished, self.unfinished),
+        ):
+            assert list(kept) == [number for number, _ in model]
+            counted = sum(len(members) for members in kept._groups.values())
+            assert counted == sum(1 for _, group in model if group is not None)
+            assert all(kept._groups.values())
 
 
 TestGate = GateMachine.TestCase
@@ -151,16 +167,29 @@ TestGate.settings = settings(max_examples=60, stateful_step_count=40, deadline=N
 
 def test_loopback_counts_in_the_total_alone() -> None:
     gate: Gate[int] = Gate(LIMITS)
-    assert [gate.enter(number, "127.0.0.1") for number in range(6)] == [None] * 6
-    assert gate.enter(6, "::1") == 0
+    assert [gate.enter(number, "127.0.0.1") for number in range(6)] == [[]] * 6
+    assert gate.enter(6, "::1") == [0]
+    assert [gate.prove(number, "127.0.0.1") for number in range(10, 14)] == [[]] * 4
+    assert gate.prove(14, "::1") == [10]
 
 
 def test_the_bounds_that_the_protocol_names() -> None:
     limits = Limits()
-    assert (limits.unproven, limits.unproven_per_address, limits.unfinished) == (512, 64, 128)
+    assert (limits.unproven, limits.unproven_per_address) == (512, 64)
+    assert (limits.unfinished, limits.unfinished_per_address) == (128, 32)
     gate: Gate[int] = Gate(limits)
-    assert all(gate.enter(number, "192.0.2.1") is None for number in range(64))
-    assert gate.enter(64, "192.0.2.1") == 0
+    assert not any(gate.enter(number, "192.0.2.1") for number in range(64))
+    assert gate.enter(64, "192.0.2.1") == [0]
     for number in range(65, 513):
-        assert gate.enter(number, f"198.51.{number // 250}.{number % 250}") is None
-    assert gate.enter(513, "203.0.113.1") == 1
+        assert gate.enter(number, f"198.51.{number // 250}.{number % 250}") == []
+    assert gate.enter(513, "203.0.113.1") == [1]
+
+
+def test_of_those_that_are_proven_one_address_has_some_only() -> None:
+    gate: Gate[int] = Gate(Limits())
+    assert gate.prove(0, "198.51.100.1") == []
+    assert not any(gate.prove(number, "192.0.2.1") for number in range(1, 33))
+    # However many more come from there, nobody else goes.
+    assert [gate.prove(number, "192.0.2.1") for number in range(33, 400)] == [
+        [number - 32] for number in range(33, 400)
+    ]
