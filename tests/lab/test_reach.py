@@ -164,19 +164,7 @@ def test_another_host_has_the_port(lab: Labs, method: str) -> None:
     assert home.entries() == {theirs}
 
 
-@pytest.mark.parametrize(
-    "method",
-    [
-        "pcp",
-        "nat-pmp",
-        pytest.param(
-            "upnp",
-            marks=pytest.mark.xfail(
-                strict=True, reason="the router lets a computer replace its own entries"
-            ),
-        ),
-    ],
-)
+@pytest.mark.parametrize("method", METHODS)
 def test_another_process_has_the_port(lab: Labs, method: str) -> None:
     home = lab()
     first = begin(home.lan.node("alice"), "--upnp", "--method", method)
