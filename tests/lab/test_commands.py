@@ -162,6 +162,20 @@ def test_the_next_start_removes_what_a_killed_one_left(lab: Labs) -> None:
     until(lambda: net.entries() == {Entry("tcp", 4001, LAN, 4001)}, "the old one is removed")
 
 
+def test_what_a_killed_one_left_by_a_method_that_is_not_asked_now(lab: Labs) -> None:
+    net = lab()
+    home = net.lan.node("home")
+    opened = home.start("forward-port", "4000", "--json", "--method", "pcp")
+    opened.event("mapping")
+    opened.kill()
+    other = home.start("forward-port", "4001", "--json", "--method", "upnp")
+    other.event("mapping")
+    assert net.entries() == {OURS, Entry("tcp", 4001, LAN, 4001)}
+    done = home.run("forward-port", "--remove", "--all")
+    assert (done.code, done.out) == (0, "removed TCP 4000 (PCP)\n")
+    assert net.entries() == {Entry("tcp", 4001, LAN, 4001)}
+
+
 @pytest.mark.parametrize("method", ["pcp", "nat-pmp", "upnp"])
 def test_a_port_that_another_computer_has(lab: Labs, method: str) -> None:
     net = lab(second=True)
