@@ -30,6 +30,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     unfinished_per_address: int = 32
     """The same for one IPv4 address or IPv6 /64; loopback counts in the total alone."""
 
+    links_per_peer: int = 8
+    """Links of one peer at the same time; the oldest is closed for the newest."""
+
     heartbeat_interval: float = 10.0
     """A side that has sent nothing for so long sends a PING."""
 

@@ -52,6 +52,9 @@ class _Linked:
 
     outgoing: Outgoing
     deliveries: dict[Link, Delivery] = field(default_factory=dict)
+    """Oldest first."""
+    leaving: set[Link] = field(default_factory=set)
+    """Those that are being closed for newer ones."""
     removed: bool = False
 
 
@@ -273,6 +276,7 @@ class Server:
         delivery = Delivery(self.node, peer, link, linked.outgoing)
         linked.deliveries[link] = delivery
         linked.outgoing.attach(link, standing=hello.standing)
+        self._bound(linked)
         address = events.Address(*link.remote) if link.remote else None
         self._emit(events.LinkUp(peer=peer.name, address=address))
         error: SecurelinkError | None = None
@@ -283,9 +287,21 @@ class Server:
             reason = "removed" if linked.removed else error.message if error else "closed"
             self._emit(events.LinkDown(peer=peer.name, address=address, reason=reason))
             del linked.deliveries[link]
+            linked.leaving.discard(link)
             if not linked.deliveries:
                 del self._linked[key]
                 await linked.outgoing.aclose()
+
+    def _bound(self, linked: _Linked) -> None:
+        """Close a peer's oldest links while it has too many."""
+        most = self.node.config.limits.links_per_peer
+        staying = [link for link in linked.deliveries if link not in linked.leaving]
+        for link in staying[:-most]:
+            linked.leaving.add(link)
+            self._start(linked.deliveries[link].aclose())
+        # Whoever makes links faster than it lets them be closed gains nothing by it.
+        for link in [*linked.deliveries][: -2 * most]:
+            link.abort()
 
     def _announce(self, link: Link, to: PublicKey) -> None:
         if to == self.node.identity.public:

@@ -433,6 +433,49 @@ async def test_a_peer_may_have_several_links(parties: Parties) -> None:
         assert await first.receipt_all(1) == ["still there?"]
 
 
+async def test_a_peers_oldest_link_is_closed_for_its_newest(parties: Parties) -> None:
+    limits = Limits(links_per_peer=3, close_timeout=5)
+    async with (
+        parties.node(knows={"bob": BOB.public, "eve": EVE.public}, limits=limits) as node,
+        serving(node) as (server, told),
+        call(server, EVE) as eve,
+        contextlib.AsyncExitStack() as stack,
+    ):
+        await eve.hear(Ready)
+        bobs = []
+        for number in range(5):
+            bobs.append(await stack.enter_async_context(call(server)))
+            await bobs[-1].hear(Ready)
+            await told.of(events.LinkUp, number + 2)
+        for each in bobs[:2]:
+            # In order: what it has said is receipted, and it is told to go.
+            await each.hear(Closing)
+            await each.link.aclose()
+        downs = await told.of(events.LinkDown, 2)
+        assert {down.peer for down in downs} == {"bob"}
+        for each in (*bobs[2:], eve):
+            each.say("still here")
+            await each.hear(Receipt)
+        assert len(await told.of(events.LinkDown)) == 2
+
+
+async def test_a_peer_that_lets_no_link_be_closed_holds_a_bounded_number(parties: Parties) -> None:
+    limits = Limits(links_per_peer=2, close_timeout=20)
+    async with (
+        parties.node(knows={"bob": BOB.public}, limits=limits) as node,
+        serving(node) as (server, told),
+        contextlib.AsyncExitStack() as stack,
+    ):
+        for number in range(10):
+            bob = await stack.enter_async_context(call(server))
+            await bob.hear(Ready)
+            # It answers no CLOSE.
+            bob.link._transport.pause_reading()
+            await told.of(events.LinkUp, number + 1)
+        await told.of(events.LinkDown, 6)
+        assert len(server._linked[BOB.public.raw].deliveries) == 4
+
+
 async def test_a_standing_link_goes_before_a_newer_one(parties: Parties) -> None:
     async with (
         parties.node(knows={"bob": BOB.public}) as node,

@@ -120,6 +120,7 @@ OTHER = {
     "limits.unproven_per_address": (8, "8", "8"),
     "limits.unfinished": (7, "7", "7"),
     "limits.unfinished_per_address": (6, "6", "6"),
+    "limits.links_per_peer": (5, "5", "5"),
     "limits.heartbeat_interval": (0.5, "0.5", "0.5"),
     "limits.heartbeat_timeout": (60.0, "60", "60"),
     "limits.close_timeout": (1.0, "1.0", "1.0"),
