@@ -138,7 +138,8 @@ class Sending:
                 peer=self._peer.key.raw,
                 text=text,
                 sent_at=now,
-                owner=self._node.owner if dials else None,
+                owner=self._node.owner,
+                shared=not dials,
                 deadline=None if dials or left is None else now + left,
             )
         )

@@ -1,7 +1,9 @@
 """Messages that still owe a receipt: one row each, from before its first byte leaves.
 
-A row is *owned* by the `send` that made it while that process lives, or *queued* (no owner) for
-whichever process has a link to its peer. `TRANSITIONS` is the whole of what can happen to it.
+A row is *owned* by the `send` that made it while that process lives, and delivered by it alone; or
+*queued* for whichever process has a link to its peer: because it has no owner, or because its
+owner, who has no address of the peer, *shares* it. `TRANSITIONS` is the whole of what can happen
+to it.
 """
 
 from __future__ import annotations
@@ -48,17 +50,18 @@ class State(enum.StrEnum):
     WITHDRAWN = "withdrawn"
     """Given up here."""
     UNCONFIRMED = "unconfirmed"
-    """It left long ago, and no receipt ever came: nobody here knows."""
+    """It may have left, and no receipt is waited for any more: nobody here knows."""
 
 
 TRANSITIONS: dict[State, frozenset[State]] = {
-    # `hand`; `delivered`, for a copy on another link; `refused`; `withdraw` and the deadline
-    State.WAITING: frozenset({State.HANDED, State.DELIVERED, State.REFUSED, State.WITHDRAWN}),
-    # `delivered`; `refused` for good or for now; `cancel_peer` alone withdraws what may have left;
-    # `prune`, when it was handed over too long ago
-    State.HANDED: frozenset(
-        {State.DELIVERED, State.REFUSED, State.WAITING, State.WITHDRAWN, State.UNCONFIRMED}
+    # `hand`; `delivered`, for a copy on another link; `refused`; `withdraw`, `cancel_peer` and the
+    # deadline; if it was handed over before, `cancel_peer` and `prune` as below
+    State.WAITING: frozenset(
+        {State.HANDED, State.DELIVERED, State.REFUSED, State.WITHDRAWN, State.UNCONFIRMED}
     ),
+    # `delivered`; `refused` for good or for now; `cancel_peer`, and `prune`, when it was handed
+    # over too long ago
+    State.HANDED: frozenset({State.DELIVERED, State.REFUSED, State.WAITING, State.UNCONFIRMED}),
     State.DELIVERED: frozenset(),
     # `put` tries again under the same ID; a late receipt is the truth, whatever was given up
     State.REFUSED: frozenset({State.WAITING, State.DELIVERED}),
@@ -69,6 +72,7 @@ TRANSITIONS: dict[State, frozenset[State]] = {
 _SELECT = (
     "SELECT seq, id, peer, text, sent_at, state, owner, deadline, reason, handed_at FROM outbox"
 )
+_QUEUED = "(owner IS NULL OR shared) AND state IN ('waiting', 'handed')"
 _WITHDRAW_OVERDUE = (
     "UPDATE outbox SET state = 'withdrawn', reason = 'not handed over in time', ended_at = ?"
     " WHERE state = 'waiting' AND deadline <= ?"
@@ -91,7 +95,7 @@ class OutboxRow:
     """When it was first put, in ms since 1970."""
     state: State
     owner: str | None
-    """The process that delivers it; None if it is queued."""
+    """The process that delivers it, or waits for another to do so; None if it waits for nobody."""
     deadline: int | None
     """When it may no longer be handed to a link for the first time, in ms since 1970."""
     reason: str | None
@@ -108,12 +112,23 @@ def put(
     text: str,
     sent_at: int,
     owner: str | None = None,
+    shared: bool = False,
     deadline: int | None = None,
 ) -> int:
     """Put a message into the outbox and return its `seq`.
 
     The same ID and text again return the same row: delivered, it stays so; else it now belongs to
     *owner*, and goes again if it had been refused or withdrawn. So a script can repeat safely.
+
+    Args:
+        conn: the store.
+        message_id: 16 bytes.
+        peer: the recipient's key, 32 bytes.
+        text: what to send.
+        sent_at: ms since 1970.
+        owner: the process that delivers it; None for whichever has a link.
+        shared: the owner only waits for whichever has a link.
+        deadline: when it may no longer be handed over for the first time, in ms since 1970.
 
     Raises:
         UsageError: if that ID was used for another text to this peer.
@@ -124,9 +139,9 @@ def put(
     ).fetchone()
     if row is None:
         seq = conn.execute(
-            "INSERT INTO outbox (id, peer, text, digest, sent_at, state, owner, deadline)"
-            " VALUES (?, ?, ?, ?, ?, 'waiting', ?, ?)",
-            (message_id, peer, text, digest, sent_at, owner, deadline),
+            "INSERT INTO outbox (id, peer, text, digest, sent_at, state, owner, shared, deadline)"
+            " VALUES (?, ?, ?, ?, ?, 'waiting', ?, ?, ?)",
+            (message_id, peer, text, digest, sent_at, owner, shared, deadline),
         ).lastrowid
         assert seq is not None
         return seq
@@ -137,9 +152,9 @@ def put(
         )
     if state != State.DELIVERED:
         conn.execute(
-            "UPDATE outbox SET owner = ?, deadline = ?, reason = NULL, ended_at = NULL,"
+            "UPDATE outbox SET owner = ?, shared = ?, deadline = ?, reason = NULL, ended_at = NULL,"
             " state = CASE state WHEN 'handed' THEN 'handed' ELSE 'waiting' END WHERE seq = ?",
-            (owner, deadline, seq),
+            (owner, shared, deadline, seq),
         )
     return int(seq)
 
@@ -219,19 +234,14 @@ def queued(conn: sqlite3.Connection, peer: bytes) -> Iterator[OutboxRow]:
 
     They are read one by one: all of them together may not fit into memory.
     """
-    rows = conn.execute(
-        f"{_SELECT} WHERE peer = ? AND owner IS NULL AND state IN ('waiting', 'handed')"
-        " ORDER BY seq",
-        (peer,),
-    )
+    rows = conn.execute(f"{_SELECT} WHERE peer = ? AND {_QUEUED} ORDER BY seq", (peer,))
     yield from map(_row, rows)
 
 
 def count_queued(conn: sqlite3.Connection, peer: bytes) -> int:
     """Return how many rows `queued` would yield."""
     (count,) = conn.execute(
-        "SELECT count(*) FROM outbox"
-        " WHERE peer = ? AND owner IS NULL AND state IN ('waiting', 'handed')",
+        f"SELECT count(*) FROM outbox WHERE peer = ? AND {_QUEUED}",  # noqa: S608 - a constant
         (peer,),
     ).fetchone()
     return int(count)
@@ -240,7 +250,7 @@ def count_queued(conn: sqlite3.Connection, peer: bytes) -> int:
 def peers_with_queued(conn: sqlite3.Connection) -> list[bytes]:
     """Return the keys of the peers that have queued rows, the longest waiting one first."""
     rows = conn.execute(
-        "SELECT peer FROM outbox WHERE owner IS NULL AND state IN ('waiting', 'handed')"
+        f"SELECT peer FROM outbox WHERE {_QUEUED}"  # noqa: S608 - a constant
         " GROUP BY peer ORDER BY min(seq)"
     )
     return [peer for (peer,) in rows]
@@ -279,9 +289,13 @@ def bury_owner(conn: sqlite3.Connection, owner: str, now: int) -> tuple[int, int
 
 
 def cancel_peer(conn: sqlite3.Connection, peer: bytes, now: int) -> int:
-    """Give up every row for a peer that is being removed and return how many there were."""
+    """Give up every row for a peer that is being removed and return how many there were.
+
+    What was ever handed over may be on the peer's disk, whatever it said when its disk was full.
+    """
     return conn.execute(
-        "UPDATE outbox SET state = 'withdrawn', reason = 'the peer was removed', ended_at = ?"
+        "UPDATE outbox SET reason = 'the peer was removed', ended_at = ?,"
+        " state = CASE WHEN handed_at IS NULL THEN 'withdrawn' ELSE 'unconfirmed' END"
         " WHERE peer = ? AND state IN ('waiting', 'handed')",
         (now, peer),
     ).rowcount
@@ -292,7 +306,7 @@ def prune(conn: sqlite3.Connection, now: int) -> None:
     conn.execute(_WITHDRAW_OVERDUE, (now, now))
     conn.execute(
         "UPDATE outbox SET state = 'unconfirmed', reason = 'no receipt ever came', ended_at = ?"
-        " WHERE state = 'handed' AND handed_at < ?",
+        " WHERE (state = 'handed' OR state = 'waiting' AND owner IS NULL) AND handed_at < ?",
         (now, now - HANDED_KEPT),
     )
     conn.execute(

@@ -90,6 +90,7 @@ CREATE TABLE outbox (
               CHECK (state IN ('waiting', 'handed', 'delivered', 'refused', 'withdrawn',
                                'unconfirmed')),
     owner     TEXT,
+    shared    INTEGER NOT NULL DEFAULT 0,
     deadline  INTEGER,
     reason    TEXT,
     handed_at INTEGER,

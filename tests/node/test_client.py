@@ -359,7 +359,7 @@ async def test_without_an_address_whoever_has_the_link_delivers_it(parties: Part
         bob = (await node.directory()).by_name("bob")
         sending = asyncio.create_task(send(node, bob))
         await until(lambda: states(node) == ["waiting"])
-        assert rows(node)[0][2] is None
+        assert rows(node)[0][2] == node.owner
         async with call(service.server) as by_hand:
             assert await by_hand.receipt_all(1) == ["hello"]
             outcome = await sending
@@ -426,9 +426,13 @@ async def test_a_peer_that_is_removed_meanwhile(parties: Parties, linked: bool) 
         else:
             await until(lambda: states(node) == ["waiting"])
         await node.store.run(peers.remove, "bob", 1)
-        outcome = await sending
-        assert isinstance(outcome.error, Unreachable)
+        with Stopwatch() as watch:
+            outcome = await sending
+        assert watch.seconds < 3
+        # Bob was handed it, receipt or not: that it never left would be a lie.
+        assert isinstance(outcome.error, NoReceipt if linked else Unreachable)
         assert "the peer was removed" in outcome.error.message
+        assert states(node) == ["unconfirmed" if linked else "withdrawn"]
 
 
 # ---- cancelled

@@ -30,6 +30,7 @@ def put(
     peer: bytes = BOB,
     text: str = "hello",
     owner: str | None = None,
+    shared: bool = False,
     deadline: int | None = None,
 ) -> int:
     return outbox.put(
@@ -39,6 +40,7 @@ def put(
         text=text,
         sent_at=10,
         owner=owner,
+        shared=shared,
         deadline=deadline,
     )
 
@@ -224,6 +226,22 @@ def test_queue(conn: sqlite3.Connection) -> None:
     assert outbox.count_queued(conn, b"x" * 32) == 0
 
 
+def test_a_shared_row_is_sent_by_others_and_dies_with_its_owner(conn: sqlite3.Connection) -> None:
+    waiting, handed, kept = (put(conn, value, owner="dead", shared=True) for value in range(3))
+    assert [row.seq for row in outbox.queued(conn, BOB)] == [waiting, handed, kept]
+    assert (outbox.count_queued(conn, BOB), outbox.peers_with_queued(conn)) == (3, [BOB])
+    assert outbox.owners(conn) == ["dead"]
+    outbox.hand(conn, [handed], 20)
+    # The same message again, by a process that dials: then it alone sends it.
+    put(conn, 2, owner="alive")
+    assert [row.seq for row in outbox.queued(conn, BOB)] == [waiting, handed]
+    put(conn, 2, owner="dead", shared=True)
+    assert outbox.bury_owner(conn, "dead", 30) == (1, 2)
+    assert [row.seq for row in outbox.queued(conn, BOB)] == [handed]
+    assert get(conn, waiting).state is State.WITHDRAWN
+    assert outbox.owners(conn) == []
+
+
 def test_release(conn: sqlite3.Connection) -> None:
     seq = put(conn, owner="me")
     outbox.hand(conn, [seq], 20)
@@ -261,15 +279,17 @@ def test_dead_owner(conn: sqlite3.Connection) -> None:
 
 
 def test_cancel_peer(conn: sqlite3.Connection) -> None:
-    seqs = [put(conn, 1), put(conn, 2, owner="me"), put(conn, 3)]
-    outbox.hand(conn, [seqs[0]], 20)
+    seqs = [put(conn, 1), put(conn, 2, owner="me"), put(conn, 3), put(conn, 4)]
+    outbox.hand(conn, [seqs[0], seqs[3]], 20)
     delivered(conn, 3)
+    refused(conn, 4, permanent=False)
     other = put(conn, 1, peer=EVE)
-    assert outbox.cancel_peer(conn, BOB, 30) == 2
+    assert outbox.cancel_peer(conn, BOB, 30) == 3
     assert [get(conn, seq).state for seq in seqs] == [
-        State.WITHDRAWN,
+        State.UNCONFIRMED,
         State.WITHDRAWN,
         State.DELIVERED,
+        State.UNCONFIRMED,
     ]
     assert get(conn, seqs[0]).reason == "the peer was removed"
     assert get(conn, other).state is State.WAITING
@@ -288,6 +308,19 @@ def test_a_handed_row_ends_before_the_receiver_forgets_its_id(conn: sqlite3.Conn
     assert row is not None
     assert (row.state, row.reason) == (State.UNCONFIRMED, "no receipt ever came")
     assert outbox.HANDED_KEPT < inbox.SEEN_KEPT
+
+
+def test_a_refused_row_that_waits_for_nobody_ends_as_well(conn: sqlite3.Connection) -> None:
+    queued, owned, never = put(conn, 0), put(conn, 1, owner="alive"), put(conn, 2)
+    outbox.hand(conn, [queued, owned], 20)
+    refused(conn, 0, permanent=False)
+    refused(conn, 1, permanent=False)
+    outbox.prune(conn, 20 + outbox.HANDED_KEPT)
+    assert get(conn, queued).state is State.WAITING
+    outbox.prune(conn, 21 + outbox.HANDED_KEPT)
+    assert get(conn, queued).state is State.UNCONFIRMED
+    assert get(conn, owned).state is State.WAITING
+    assert get(conn, never).state is State.WAITING
 
 
 def test_prune(conn: sqlite3.Connection) -> None:
@@ -319,6 +352,8 @@ def test_prune(conn: sqlite3.Connection) -> None:
     assert left() == [waiting, handed]
     outbox.cancel_peer(conn, BOB, 31 + 30 * DAY)
     outbox.prune(conn, 32 + 31 * DAY)
+    assert left() == [handed]
+    outbox.prune(conn, 32 + 61 * DAY)
     assert left() == []
 
 
@@ -330,7 +365,7 @@ STEPS: dict[tuple[State, State], Callable[[sqlite3.Connection, int], object]] = 
     (State.HANDED, State.DELIVERED): lambda conn, _: delivered(conn),
     (State.HANDED, State.REFUSED): lambda conn, _: refused(conn),
     (State.HANDED, State.WAITING): lambda conn, _: refused(conn, permanent=False),
-    (State.HANDED, State.WITHDRAWN): lambda conn, _: outbox.cancel_peer(conn, BOB, 20),
+    (State.WAITING, State.UNCONFIRMED): lambda conn, _: outbox.cancel_peer(conn, BOB, 20),
     (State.REFUSED, State.WAITING): lambda conn, _: put(conn),
     (State.REFUSED, State.DELIVERED): lambda conn, _: delivered(conn),
     (State.WITHDRAWN, State.WAITING): lambda conn, _: put(conn),
@@ -347,7 +382,10 @@ def test_every_transition_in_the_table_happens(conn: sqlite3.Connection) -> None
     for (old, new), step in STEPS.items():
         conn.execute("DELETE FROM outbox")
         seq = put(conn)
-        if old is State.UNCONFIRMED:
+        if (old, new) == (State.WAITING, State.UNCONFIRMED):
+            STEPS[State.WAITING, State.HANDED](conn, seq)
+            STEPS[State.HANDED, State.WAITING](conn, seq)
+        elif old is State.UNCONFIRMED:
             STEPS[State.WAITING, State.HANDED](conn, seq)
             STEPS[State.HANDED, old](conn, seq)
         elif old is not State.WAITING:

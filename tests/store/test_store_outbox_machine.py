@@ -32,6 +32,7 @@ class Row:
     deadline: int | None
     state: State = State.WAITING
     handed_at: int | None = None
+    shared: bool = False
     ended_at: int | None = None
 
     def end(self, state: State, now: int) -> None:
@@ -40,7 +41,7 @@ class Row:
 
     @property
     def queued(self) -> bool:
-        return self.owner is None and self.state in LIVE
+        return (self.owner is None or self.shared) and self.state in LIVE
 
 
 class OutboxMachine(RuleBasedStateMachine):
@@ -63,9 +64,12 @@ class OutboxMachine(RuleBasedStateMachine):
         peer=st.sampled_from(PEERS),
         value=st.integers(0, 3),
         owner=st.sampled_from(OWNERS),
+        shared=st.booleans(),
         patience=st.none() | st.integers(0, 100),
     )
-    def put(self, peer: bytes, value: int, owner: str | None, patience: int | None) -> object:
+    def put(
+        self, peer: bytes, value: int, owner: str | None, shared: bool, patience: int | None
+    ) -> object:
         message_id = bytes([value]) * 16
         deadline = None if patience is None else self.now + patience
         seq = outbox.put(
@@ -75,17 +79,18 @@ class OutboxMachine(RuleBasedStateMachine):
             text=f"text {value}",
             sent_at=self.now,
             owner=owner,
+            shared=shared,
             deadline=deadline,
         )
         known = {(row.peer, row.message_id): seq for seq, row in self.model.items()}
         if (peer, message_id) not in known:
             assert seq > max(self.model, default=0)
-            self.model[seq] = Row(peer, message_id, owner, deadline)
+            self.model[seq] = Row(peer, message_id, owner, deadline, shared=shared)
             return seq
         assert seq == known[peer, message_id]
         row = self.model[seq]
         if row.state is not State.DELIVERED:
-            row.owner, row.deadline, row.ended_at = owner, deadline, None
+            row.owner, row.shared, row.deadline, row.ended_at = owner, shared, deadline, None
             row.state = State.HANDED if row.state is State.HANDED else State.WAITING
         return multiple()
 
@@ -168,7 +173,7 @@ class OutboxMachine(RuleBasedStateMachine):
     def cancel(self, peer: bytes) -> None:
         rows = [row for row in self.model.values() if row.peer == peer and row.state in LIVE]
         for row in rows:
-            row.end(State.WITHDRAWN, self.now)
+            row.end(State.UNCONFIRMED if row.handed_at else State.WITHDRAWN, self.now)
         assert outbox.cancel_peer(self.conn, peer, self.now) == len(rows)
 
     @rule(step=st.sampled_from([1, 50, DAY, 31 * DAY]))
@@ -182,7 +187,8 @@ class OutboxMachine(RuleBasedStateMachine):
             overdue = row.deadline is not None and row.deadline <= self.now
             if row.state is State.WAITING and overdue:
                 row.end(State.WITHDRAWN, self.now)
-            if row.state is State.HANDED and row.handed_at + 60 * DAY < self.now:
+            forgotten = row.state is State.WAITING and row.owner is None and row.handed_at
+            if (row.state is State.HANDED or forgotten) and row.handed_at + 60 * DAY < self.now:
                 row.end(State.UNCONFIRMED, self.now)
             found_later = row.state in {State.REFUSED, State.UNCONFIRMED}
             kept = 30 * DAY if found_later else DAY
