@@ -3,26 +3,10 @@ from __future__ import annotations
 import os
 from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hosts import lacking
-from lab import Lab, Variant
-
-
-class Labs:
-    """Makes the labs of one test."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self.made: list[Lab] = []
-
-    def __call__(self, **options: Any) -> Lab:
-        """A running lab; `options` are fields of `Variant`."""
-        folder = self._folder / f"lab{len(self.made)}"
-        folder.mkdir()
-        self.made.append(Lab(folder, Variant(**options)))
-        return self.made[-1]
+from lab import Labs
 
 
 @pytest.fixture

@@ -373,3 +373,18 @@ def _entry(expressions: list[dict[str, Any]]) -> Entry:
     assert external is not None, expressions
     assert to is not None, expressions
     return Entry(protocol, external, to["addr"], to["port"])
+
+
+class Labs:
+    """Makes the labs of one test."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.made: list[Lab] = []
+
+    def __call__(self, **options: Any) -> Lab:
+        """A running lab; `options` are fields of `Variant`."""
+        folder = self._folder / f"lab{len(self.made)}"
+        folder.mkdir()
+        self.made.append(Lab(folder, Variant(**options)))
+        return self.made[-1]

@@ -6,9 +6,8 @@ import signal
 from typing import Any
 
 import pytest
-from conftest import Labs
 from hosts import Host
-from lab import INTERNET, LAN, LAN2, PUBLIC, ROUTER, Entry, Lab
+from lab import INTERNET, LAN, LAN2, PUBLIC, ROUTER, Entry, Lab, Labs
 from nodes import Done, Machine, until
 
 PORT = 24819

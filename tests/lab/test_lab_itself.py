@@ -15,10 +15,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import Labs
 from holder import inhabitants
 from hosts import Host
-from lab import INTERNET, LAN, LAN2, PCP_PORT, PUBLIC, ROUTER, STUN_PORT, Entry, Lab, Variant
+from lab import INTERNET, LAN, LAN2, PCP_PORT, PUBLIC, ROUTER, STUN_PORT, Entry, Lab, Labs, Variant
 from nodes import PATIENCE, until
 
 ASK = """\

@@ -7,9 +7,8 @@ import time
 from typing import Any
 
 import pytest
-from conftest import Labs
 from hosts import Host
-from lab import INTERNET, LAN, LAN2, PUBLIC, ROUTER, STUN_PORT, Entry, Lab
+from lab import INTERNET, LAN, LAN2, PUBLIC, ROUTER, STUN_PORT, Entry, Lab, Labs
 from nodes import Machine, Serving, until
 
 PORT = 24819
