@@ -36,7 +36,11 @@ if TYPE_CHECKING:
     from securelink.node import Node
 
 BACKLOG = 4096
-"""asyncio's own 100 overflows at a few hundred connections a second."""
+"""Connections that wait in the kernel; 100 overflow at a few hundred connections a second."""
+
+ACCEPTED_AT_ONCE = 64
+"""Connections taken from there in one turn of the loop, so that a flood makes room for itself
+before it has used up the files that a process may have open."""
 
 _log = logging.getLogger(__name__)
 
@@ -89,6 +93,7 @@ class Server:
         self._gate: Gate[Link] = Gate(node.config.limits)
         self._linked: dict[bytes, _Linked] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._sockets = sockets
         self._listening: list[asyncio.Server] = []
 
     @classmethod
@@ -104,15 +109,20 @@ class Server:
         loop = asyncio.get_running_loop()
         for sock in sockets:
             listening = await loop.create_server(
-                lambda: _Incoming(server), sock=sock, backlog=BACKLOG, start_serving=False
+                lambda: _Incoming(server),
+                sock=sock,
+                backlog=ACCEPTED_AT_ONCE,
+                start_serving=False,
             )
             server._listening.append(listening)
         return server
 
     async def start(self) -> None:
         """Let in who has connected and who will."""
-        for listening in self._listening:
+        for listening, sock in zip(self._listening, self._sockets, strict=True):
             await listening.start_serving()
+            # asyncio takes its backlog for both, how many wait and how many it accepts at once.
+            sock.listen(BACKLOG)
 
     async def aclose(self) -> None:
         """Listen no more, end all links in order, drop who is not linked yet."""

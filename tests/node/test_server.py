@@ -30,6 +30,7 @@ from securelink.errors import ConfigError, LinkTruncated, SecurelinkError, Store
 from securelink.hello import FEATURES, ClientHello
 from securelink.identity import Identity
 from securelink.limits import Limits
+from securelink.link import Link
 from securelink.messages import Announce, Deny, Ready, Receipt, Text
 from securelink.server import Server
 from securelink.session import Closing, Ended, Session
@@ -134,6 +135,33 @@ async def linked_up(server: Server) -> None:
     async with call(server) as bob:
         await bob.hear(Ready)
         await bob.link.aclose()
+
+
+async def test_a_flood_does_not_use_up_the_files_that_a_process_may_have_open(
+    parties: Parties, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_now = most = 0
+    made, lost = Link.connection_made, Link.connection_lost
+
+    def count_made(link: Link, transport: asyncio.BaseTransport) -> None:
+        nonlocal open_now, most
+        open_now += 1
+        most = max(most, open_now)
+        made(link, transport)
+
+    def count_lost(link: Link, exc: Exception | None) -> None:
+        nonlocal open_now
+        open_now -= 1
+        lost(link, exc)
+
+    monkeypatch.setattr(Link, "connection_made", count_made)
+    monkeypatch.setattr(Link, "connection_lost", count_lost)
+    async with parties.node() as node, serving(node) as (server, _):
+        # All of them are in the kernel's queue before the first is accepted.
+        with strangers(server, 1500) as flood:
+            await until(lambda: len(out(flood)) >= 988)
+            # Many systems allow a process 1,024.
+            assert most <= 512 + 3 * server_module.ACCEPTED_AT_ONCE
 
 
 async def test_silent_strangers_never_shut_a_peer_out(parties: Parties) -> None:
