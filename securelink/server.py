@@ -136,6 +136,11 @@ class Server:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
+    @property
+    def linked(self) -> tuple[bytes, ...]:
+        """The keys of the peers that have links."""
+        return tuple(self._linked)
+
     # ---- what its owner has noticed
 
     def wake(self, keys: Iterable[bytes]) -> None:
