@@ -211,6 +211,21 @@ def is_answered(stranger: Stranger) -> bool:
         return False
 
 
+async def test_who_is_linked_counts_no_more(parties: Parties) -> None:
+    clients = [Identity.from_private_bytes(bytes([100 + n]) * 32) for n in range(12)]
+    knows = {f"peer-{n}": each.public for n, each in enumerate(clients)}
+    async with (
+        parties.node(knows=knows, limits=FEW) as node,
+        serving(node) as (server, told),
+        contextlib.AsyncExitStack() as stack,
+    ):
+        for each in clients:
+            by_hand = await stack.enter_async_context(call(server, each))
+            await by_hand.hear(Ready)
+        await told.of(events.LinkUp, 12)
+        assert len(server.linked) == 12
+
+
 async def test_a_handshake_has_a_deadline(parties: Parties) -> None:
     limits = Limits(handshake_timeout=0.2, close_timeout=0.3)
     async with parties.node(limits=limits) as node, serving(node) as (server, _):
