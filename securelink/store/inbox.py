@@ -74,8 +74,8 @@ def receive(
     ).lastrowid
 
 
-def after(conn: sqlite3.Connection, seq: int, limit: int = 1000) -> list[InboxMessage]:
-    """Return at most *limit* messages that follow *seq*, in order."""
+def after(conn: sqlite3.Connection, seq: int, limit: int = 64) -> list[InboxMessage]:
+    """Return at most *limit* messages that follow *seq*, in order; each may be 1 MiB."""
     rows = conn.execute(f"{_SELECT} WHERE inbox.seq > ? ORDER BY inbox.seq LIMIT ?", (seq, limit))
     return [_message(row) for row in rows]
 
