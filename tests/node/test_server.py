@@ -137,6 +137,20 @@ async def linked_up(server: Server) -> None:
         await bob.link.aclose()
 
 
+async def test_what_a_peer_has_sent_is_read_before_it_is_judged(parties: Parties) -> None:
+    async with parties.node(knows={"bob": BOB.public}, limits=FEW) as node:
+        server = await Server.open(node, lambda _: None)
+        calling = asyncio.create_task(linked_up(server))
+        await asyncio.wait([calling], timeout=0.2)
+        # It came first, so it would be the oldest, and the first to make room.
+        with strangers(server, 30) as crowd:
+            await server.start()
+            await calling
+            await until(lambda: len(out(crowd)) >= 14)
+            assert out(crowd) == list(range(14))
+        await server.aclose()
+
+
 async def test_a_flood_does_not_use_up_the_files_that_a_process_may_have_open(
     parties: Parties, monkeypatch: pytest.MonkeyPatch
 ) -> None:
