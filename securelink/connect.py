@@ -98,12 +98,15 @@ async def dial(
     if deadline is None:
         deadline = math.inf
     nearest: NotThem | LinkError | None = None
+    best = 0, False
     for delay in backoff.delays(FIRST_DELAY, LONGEST_DELAY, random.random):
         try:
             return await _connect(node, peer, name, await endpoints(), hello, deadline)
         except (NotThem, LinkError) as error:
-            if nearest is None or _nearness(error) >= _nearness(nearest):
-                nearest = error
+            # A round that the deadline has cut short knows less than one that was not.
+            rank = _nearness(error), loop.time() < deadline
+            if nearest is None or rank >= best:
+                nearest, best = error, rank
             if loop.time() + delay >= deadline:
                 raise nearest from None
             failed(error)

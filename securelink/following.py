@@ -2,34 +2,51 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from securelink import events, ids
+from securelink import directory, events, ids
 from securelink.identity import PublicKey
 from securelink.store import inbox
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import AsyncIterator
+    import sqlite3
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
+    from securelink.config import ConfiguredPeer
+    from securelink.directory import Directory
     from securelink.store.inbox import InboxMessage
     from securelink.store.writer import Store
 
 
 async def follow(
-    store: Store, changed: asyncio.Event, seq: int
+    store: Store, configured: Mapping[str, ConfiguredPeer], changed: asyncio.Event, seq: int
 ) -> AsyncIterator[list[InboxMessage]]:
     """Every message after `seq`, whichever process of this node receives it, as it comes.
 
     Args:
+        configured: the peers of the configuration, which have a say in what a sender is called.
         changed: set whenever the store may have changed, and once at first.
     """
     while True:
         await changed.wait()
         changed.clear()
-        while messages := await store.read(inbox.after, seq):
+        while messages := await store.read(_next, configured, seq):
             yield messages
             seq = messages[-1].seq
+
+
+def named(known: Directory, messages: Sequence[InboxMessage]) -> list[InboxMessage]:
+    """The messages under the names that their senders have now.
+
+    Whoever is known no more keeps the name that it had when the message came.
+    """
+    named = []
+    for message in messages:
+        sender = known.by_key(PublicKey(message.peer))
+        named.append(message if sender is None else replace(message, peer_name=sender.name))
+    return named
 
 
 def event_of(message: InboxMessage) -> events.Message:
@@ -43,3 +60,10 @@ def event_of(message: InboxMessage) -> events.Message:
         received_at=events.rfc3339(message.received_at),
         text=message.text,
     )
+
+
+def _next(
+    conn: sqlite3.Connection, configured: Mapping[str, ConfiguredPeer], seq: int
+) -> list[InboxMessage]:
+    messages = inbox.after(conn, seq)
+    return named(directory.read(conn, configured), messages) if messages else []

@@ -108,6 +108,11 @@ class Server:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._turned_away.close()
 
+    @property
+    def linked(self) -> tuple[bytes, ...]:
+        """The keys of the peers that have links."""
+        return tuple(self._linked)
+
     # ---- what its owner has noticed
 
     def wake(self, keys: Iterable[bytes]) -> None:

@@ -26,7 +26,7 @@ from securelink.store import inbox, outbox, peers, serving, upkeep
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from types import TracebackType
 
     from securelink.invite import Invite
@@ -196,7 +196,7 @@ class Service:
     async def _tell_messages(self) -> None:
         store = self.node.store
         seq = await store.read(inbox.cursor, CURSOR) or 0
-        async for messages in follow(store, self._arrived, seq):
+        async for messages in follow(store, self.node.config.peers, self._arrived, seq):
             for message in messages:
                 self._tell.event(event_of(message))
             await self._tell.written()
@@ -211,7 +211,9 @@ class Service:
                 async with asyncio.timeout(LOOK_AROUND_INTERVAL):
                     await self._changed.wait()
             self._changed.clear()
-            keys, owners, queued = await self.node.store.read(_what_others_change)
+            keys, owners, queued = await self.node.store.read(
+                _what_others_change, self.server.linked
+            )
             self.server.keep_only(keys | self._configured)
             with _logged():
                 await self.node.bury(owners)
@@ -266,7 +268,7 @@ def _begin_to_tell(conn: sqlite3.Connection) -> None:
 
 
 def _what_others_change(
-    conn: sqlite3.Connection,
+    conn: sqlite3.Connection, linked: Iterable[bytes]
 ) -> tuple[set[bytes], list[str], list[bytes]]:
-    """The keys of the peers, the owners of rows, and who has queued rows."""
-    return peers.keys(conn), outbox.owners(conn), outbox.peers_with_queued(conn)
+    """The keys of the peers, the owners of rows, and who of those linked has queued rows."""
+    return peers.keys(conn), outbox.owners(conn), outbox.peers_with_queued(conn, linked)

@@ -27,6 +27,17 @@ LOOK_INTERVAL = 0.1
 """Seconds between two looks at what other processes have stored."""
 
 
+Sender = Annotated[
+    str | None,
+    typer.Option(
+        "--from",
+        metavar="NAME",
+        help="Only from this peer.",
+        autocompletion=peer_names,
+    ),
+]
+
+
 class _Fits(NamedTuple):
     """Which messages are wanted, as for `store.inbox.after`."""
 
@@ -49,15 +60,7 @@ def list_messages(
     unread: Annotated[
         bool, typer.Option("--unread", help="Only what was not shown on a terminal yet.")
     ] = False,
-    from_: Annotated[
-        str | None,
-        typer.Option(
-            "--from",
-            metavar="NAME",
-            help="Only from this peer.",
-            autocompletion=peer_names,
-        ),
-    ] = None,
+    from_: Sender = None,
     since: Annotated[
         str | None,
         typer.Option(metavar="DATE|DURATION", help="Only since then: 2026-11-01, 14:05, 2h, 3d."),
@@ -120,6 +123,7 @@ def show(
     message_id: Annotated[
         str, typer.Argument(metavar="ID", help="A message's ID, or enough of its beginning.")
     ],
+    from_: Sender = None,
     raw: Annotated[
         bool, typer.Option("--raw", help="Write the text's bytes, exactly, and nothing else.")
     ] = False,
@@ -130,6 +134,7 @@ def show(
     from securelink.cli.formats import clock
     from securelink.cli.opened import open_node
     from securelink.cli.output import Output
+    from securelink.following import named
     from securelink.identity import PublicKey
     from securelink.ids import to_text
     from securelink.store import inbox, lookup
@@ -138,9 +143,11 @@ def show(
         raise UsageError("--raw and --json exclude each other", hint="give one of them")
     output = Output(json=json)
     with open_node() as node:
+        peer = None if from_ is None else _sender(node, from_)
         with node.database.snapshot() as conn:
-            message = inbox.get(conn, lookup.message_id(conn, message_id))
-        assert message is not None, "the same snapshot has it"
+            found = inbox.get(conn, *lookup.message(conn, message_id, peer))
+        assert found is not None, "the same snapshot has it"
+        (message,) = named(node.directory(), [found])
         if json:
             _write_json(output, message)
         elif raw:
@@ -166,6 +173,7 @@ def delete(
         list[str] | None,
         typer.Argument(metavar="[ID]...", help="Messages' IDs, or enough of their beginnings."),
     ] = None,
+    from_: Sender = None,
     before: Annotated[
         str | None,
         typer.Option(metavar="DATE|DURATION", help="All that came before: 2026-11-01, 30d."),
@@ -180,18 +188,20 @@ def delete(
     from securelink.store import inbox, lookup
 
     output = Output(json=json, quiet=quiet)
-    if (before is None) == (not message_id):
+    if (before is None) == (not message_id) or (before is not None and from_ is not None):
         raise UsageError(
             "give either messages' IDs or --before", hint="try: securelink inbox delete --help"
         )
     moment = None if before is None else parse_moment(before)
-    with open_node() as node, node.database.transaction() as conn:
-        if moment is not None:
-            count = inbox.delete_before(conn, moment)
-        else:
-            # Every ID is found before any message goes.
-            ids = {lookup.message_id(conn, typed) for typed in message_id or ()}
-            count = inbox.delete(conn, ids)
+    with open_node() as node:
+        peer = None if from_ is None else _sender(node, from_)
+        with node.database.transaction() as conn:
+            if moment is not None:
+                count = inbox.delete_before(conn, moment)
+            else:
+                # Every ID is found before any message goes.
+                found = {lookup.message(conn, typed, peer) for typed in message_id or ()}
+                count = inbox.delete(conn, found)
     if json:
         output.result({"status": "deleted", "count": count})
     else:
@@ -209,11 +219,13 @@ def _sender(node: OpenedNode, name: str) -> bytes:
     from securelink.identity import PublicKey
     from securelink.store import lookup
 
+    known = node.directory()
     try:
-        return node.directory().by_name(name).key.raw
+        return known.by_name(name).key.raw
     except UnknownPeer:
         with node.database.snapshot() as conn:
-            former = lookup.senders_called(conn, name)
+            senders = lookup.senders_called(conn, name)
+        former = [key for key in senders if PublicKey(key) not in known]
         if len(former) > 1:
             raise UsageError(
                 f"several former peers were called {name}",
@@ -247,7 +259,9 @@ def _batches(
 
 
 def _show(output: Output, node: OpenedNode, messages: Sequence[InboxMessage]) -> None:
-    for message in messages:
+    from securelink.following import named
+
+    for message in named(node.directory(), messages):
         if output.json:
             _write_json(output, message)
         else:

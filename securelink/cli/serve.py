@@ -73,6 +73,7 @@ def serve(
     """Run this node: listen, receive, and deliver what waits, until Ctrl-C."""
     from securelink import descriptors
     from securelink.cli.failures import Interrupted, Terminated
+    from securelink.cli.logs import log_to_stderr
     from securelink.cli.output import Output
     from securelink.cli.running import run
     from securelink.config import load
@@ -91,7 +92,7 @@ def serve(
             **nat_flags(method, gateway, interface, external_port, lease),
         },
     )
-    _log_to_stderr(loaded.config.log.level, verbose)
+    log = log_to_stderr(loaded.config.log.level, verbose)
 
     async def command() -> None:
         from securelink.node import Node
@@ -102,8 +103,9 @@ def serve(
     try:
         run(command)
     except (Interrupted, Terminated):
-        # A signal is how a server is meant to end.
-        output.note("stopped")
+        # A signal is how a server is meant to end, also while nobody reads what it says.
+        if not quiet:
+            log.say("stopped")
 
 
 async def _serve(node: Node, output: Output, *, with_invite: bool) -> None:
@@ -151,16 +153,3 @@ async def _serve(node: Node, output: Output, *, with_invite: bool) -> None:
             if failure is not None:
                 raise failure from None
             raise
-
-
-def _log_to_stderr(level: str, verbose: int) -> None:
-    import logging
-
-    wanted = {0: logging.getLevelNamesMapping()[level.upper()], 1: logging.INFO}
-    logging.basicConfig(
-        level=wanted.get(verbose, logging.DEBUG),
-        format="%(asctime)s %(levelname)s %(message)s",
-        datefmt="%H:%M:%S",
-    )
-    # asyncio's own debug lines are about file descriptors, not about this node.
-    logging.getLogger("asyncio").setLevel(logging.WARNING)

@@ -24,9 +24,8 @@ may hold more than there is memory."""
 _LARGEST = (1 << 63) - 1  # SQLite's integers are signed, `sent_at` on the wire is not
 
 _SELECT = (
-    "SELECT inbox.seq, inbox.id, inbox.peer, coalesce(peers.name, inbox.peer_name),"
-    " inbox.sent_at, inbox.received_at, inbox.text, inbox.read"
-    " FROM inbox LEFT JOIN peers ON peers.key = inbox.peer"
+    "SELECT inbox.seq, inbox.id, inbox.peer, inbox.peer_name, inbox.sent_at, inbox.received_at,"
+    " inbox.text, inbox.read FROM inbox"
 )
 _SELECT_SEQ = "SELECT inbox.seq FROM inbox"
 
@@ -42,7 +41,7 @@ class InboxMessage:
     peer: bytes
     """The sender's key, 32 bytes."""
     peer_name: str
-    """The peer's present local name, or the last one known if the peer is gone."""
+    """What the peer was called here when the message came; `following.named` gives its name now."""
     sent_at: int
     """ms since 1970 by the sender's clock, which may say anything."""
     received_at: int
@@ -137,10 +136,11 @@ def before_newest(
     return None if row is None else int(row[0])
 
 
-def get(conn: sqlite3.Connection, message_id: bytes) -> InboxMessage | None:
-    """Return the message with that ID; of several peers' the first, so that none can hide it."""
+def get(conn: sqlite3.Connection, peer: bytes, message_id: bytes) -> InboxMessage | None:
+    """Return the message with that ID from the peer with that key."""
     row = conn.execute(
-        f"{_SELECT} WHERE inbox.id = ? ORDER BY inbox.seq LIMIT 1", (message_id,)
+        f"{_SELECT} WHERE inbox.id = ? AND inbox.peer = ? ORDER BY inbox.seq LIMIT 1",
+        (message_id, peer),
     ).fetchone()
     return None if row is None else _message(row)
 
@@ -150,11 +150,11 @@ def mark_read(conn: sqlite3.Connection, seqs: Iterable[int]) -> None:
     conn.executemany("UPDATE inbox SET read = 1 WHERE seq = ?", ((seq,) for seq in seqs))
 
 
-def delete(conn: sqlite3.Connection, message_ids: Iterable[bytes]) -> int:
-    """Delete the messages with these IDs and return how many there were."""
+def delete(conn: sqlite3.Connection, messages: Iterable[tuple[bytes, bytes]]) -> int:
+    """Delete messages, each given by its sender's key and its ID; return how many there were."""
     return sum(
-        conn.execute("DELETE FROM inbox WHERE id = ?", (message_id,)).rowcount
-        for message_id in message_ids
+        conn.execute("DELETE FROM inbox WHERE peer = ? AND id = ?", message).rowcount
+        for message in messages
     )
 
 

@@ -13,8 +13,13 @@ if TYPE_CHECKING:
 _DIGITS = 32
 
 
-def message_id(conn: sqlite3.Connection, typed: str) -> bytes:
-    """Return the ID, 16 bytes, of the message in the inbox that *typed* is the beginning of.
+def message(conn: sqlite3.Connection, typed: str, peer: bytes | None = None) -> tuple[bytes, bytes]:
+    """Return the sender's key and the ID of the message that *typed* is the beginning of.
+
+    Args:
+        conn: the store.
+        typed: a message's ID, or enough of its beginning.
+        peer: only messages from this key; None for everybody's.
 
     Raises:
         UsageError: if no message's ID begins like that, or several messages' do.
@@ -24,24 +29,26 @@ def message_id(conn: sqlite3.Connection, typed: str) -> bytes:
     if not re.fullmatch(f"[0-9a-f]{{1,{_DIGITS}}}", prefix):
         raise UsageError("that is not the ID of a message", hint=hint)
     first, last = (bytes.fromhex(prefix.ljust(_DIGITS, digit)) for digit in "0f")
-    rows = conn.execute(
-        "SELECT DISTINCT id FROM inbox WHERE id BETWEEN ? AND ? LIMIT 2", (first, last)
+    rows: list[tuple[bytes, bytes]] = conn.execute(
+        "SELECT DISTINCT peer, id FROM inbox WHERE id BETWEEN ? AND ? AND ifnull(peer = ?, 1)"
+        " ORDER BY id LIMIT 3",
+        (first, last, peer),
     ).fetchall()
     if not rows:
         raise UsageError(f"no message has the ID {typed.strip()}", hint=hint)
-    if len(rows) > 1:
+    if len({message_id for _, message_id in rows}) > 1:
         raise UsageError(
             f"several messages' IDs begin with {typed.strip()}", hint="give more of it"
         )
-    found: bytes = rows[0][0]
-    return found
+    if len(rows) > 1:
+        raise UsageError(
+            f"messages of several peers have the ID {typed.strip()}",
+            hint="say whose is meant with --from NAME",
+        )
+    return rows[0]
 
 
 def senders_called(conn: sqlite3.Connection, name: str) -> list[bytes]:
-    """Return the keys, 32 bytes each, whose messages the inbox shows under *name*."""
-    rows = conn.execute(
-        "SELECT DISTINCT inbox.peer FROM inbox LEFT JOIN peers ON peers.key = inbox.peer"
-        " WHERE coalesce(peers.name, inbox.peer_name) = ?",
-        (name,),
-    )
+    """Return the keys, 32 bytes each, of those who were called *name* when they wrote to us."""
+    rows = conn.execute("SELECT DISTINCT peer FROM inbox WHERE peer_name = ?", (name,))
     return [key for (key,) in rows]

@@ -99,6 +99,8 @@ CREATE TABLE outbox (
     UNIQUE (peer, id)
 );
 CREATE INDEX outbox_live ON outbox (peer, seq) WHERE state IN ('waiting', 'handed');
+CREATE INDEX outbox_owned ON outbox (owner)
+    WHERE owner IS NOT NULL AND state IN ('waiting', 'handed');
 CREATE INDEX outbox_ended ON outbox (ended_at) WHERE ended_at IS NOT NULL;
 
 CREATE TABLE serving (

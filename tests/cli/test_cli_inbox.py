@@ -273,6 +273,48 @@ def test_messages_of_a_peer_that_was_removed(call, node):
     assert texts(call("inbox", "--from", "bob")) == ["present"]
 
 
+def test_names_are_those_of_now(call, node):
+    bob = node.peer("bob")
+    node.receive("hello", peer=bob)
+    assert call("peers", "rename", "bob", "robert").status == 0
+    assert call("inbox").out.endswith(" robert hello\n")
+    assert texts(call("inbox", "--from", "robert")) == ["hello"]
+    assert "no peer is called bob" in call("inbox", "--from", "bob").err
+    assert call("peers", "remove", "robert", "--yes").status == 0
+    assert call("inbox").out.endswith(" bob hello\n")
+    assert texts(call("inbox", "--from", "bob")) == ["hello"]
+
+
+def test_a_name_that_the_configuration_gave_to_another(call, node):
+    mallory, alice = node.peer("alice"), Identity.generate().public
+    made = to_text(node.receive("it is me", peer=mallory, name="alice"))
+    node.configure(f'[peers.alice]\nid = "{alice.peer_id}"\n')
+    node.receive("no, me", peer=alice, name="alice")
+    first, second = call("inbox").out.splitlines()
+    assert first.endswith(" alice-2 it is me")
+    assert second.endswith(" alice no, me")
+    assert [each["peer"] for each in call("inbox", "--json").results] == ["alice-2", "alice"]
+    assert "alice-2 (" in call("inbox", "show", made).out
+    assert texts(call("inbox", "--from", "alice")) == ["no, me"]
+    assert texts(call("inbox", "--from", "alice-2")) == ["it is me"]
+
+
+def test_an_id_that_two_peers_chose(call, node):
+    bob, eve = node.peer("bob"), node.peer("eve")
+    made = to_text(node.receive("true", peer=bob))
+    node.receive("false", peer=eve, name="eve", message_id=bytes.fromhex(made.replace("-", "")))
+    for command in ("show", "delete"):
+        done = call("inbox", command, made)
+        assert (done.status, done.out) == (2, "")
+        assert f"messages of several peers have the ID {made}" in done.err
+        assert "--from NAME" in done.err
+    assert call("inbox", "show", made, "--from", "eve", "--raw").out == "false"
+    assert call("inbox", "show", made, "--from", "bob", "--raw").out == "true"
+    assert call("inbox", "delete", made, "--from", "eve").err == "deleted 1 message\n"
+    assert remaining(node) == ["true"]
+    assert call("inbox", "delete", "--before", "1h", "--from", "bob").status == 2
+
+
 def test_messages_to_oneself(call, node):
     node.receive("note", name="me")
     assert texts(call("inbox", "--from", "me")) == ["note"]

@@ -465,7 +465,13 @@ def test_config_shows_what_is_in_force_and_from_where(run, environ, tmp_path):
     done = run("config")
     assert done.stderr == f"# {folder}/config.toml\n"
     shown = tomllib.loads(done.stdout)
-    assert shown["server"] == {"host": ["::1"], "port": 1, "public": "", "announce": True, "upnp": False}
+    assert shown["server"] == {
+        "host": ["::1"],
+        "port": 1,
+        "public": "",
+        "announce": True,
+        "upnp": False,
+    }
     assert shown["peers"] == {
         "alice": {"id": peer_id, "lan": ["10.0.0.1:24819", "10.0.0.2:3"]},
     }

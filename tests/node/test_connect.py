@@ -169,7 +169,7 @@ silent_after_message_3 = holder(BOB, lambda _: True)
 NOT_THEM = [silent, closes, resets, speaks_http, right_length_wrong_bytes, wrong_key]
 
 
-async def attempt(node: Node, *endpoints: Endpoint, seconds: float | None = 0.3) -> Connected:
+async def attempt(node: Node, *endpoints: Endpoint, seconds: float | None = 0.5) -> Connected:
     async def known() -> list[Endpoint]:
         return list(endpoints)
 
@@ -178,7 +178,7 @@ async def attempt(node: Node, *endpoints: Endpoint, seconds: float | None = 0.3)
     return await dial(node, BOB.public, "bob", known, node.hello(), deadline=deadline)
 
 
-async def fails(node: Node, *endpoints: Endpoint, seconds: float = 0.3) -> SecurelinkError:
+async def fails(node: Node, *endpoints: Endpoint, seconds: float = 0.5) -> SecurelinkError:
     """The error of an attempt, which keeps to its deadline."""
     with Stopwatch() as watch, pytest.raises(SecurelinkError) as raised:
         await attempt(node, *endpoints, seconds=seconds)
@@ -367,6 +367,23 @@ async def test_the_verdict_is_of_the_attempt_that_came_furthest(parties: Parties
     assert [type(each) for each in heard[:3]] == [LinkTruncated, NotThem, Unreachable]
 
 
+async def test_a_last_attempt_without_time_does_not_blur_the_verdict(
+    parties: Parties, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("random.random", lambda: 0.0)
+
+    async def closes_then_hangs(
+        this: Fake, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        # The attempts begin after 0, 0.1 and 0.3 seconds.
+        await (closes if this.accepted < 3 else silent)(this, reader, writer)
+
+    async with parties.node() as node, fake(closes_then_hangs) as other:
+        error = await fails(node, at(other.port))
+        assert other.accepted == 3
+        assert "(not them)" in str(error.hint)
+
+
 async def test_cancelled_it_leaves_nothing_behind(parties: Parties) -> None:
     async with (
         parties.node() as node,
@@ -423,12 +440,25 @@ async def test_the_first_that_proves_itself_alone_learns_who_we_are(parties: Par
 async def test_both_prove_themselves_in_the_same_turn(
     parties: Parties, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    attempts = 0
+    both = asyncio.Event()
+    alone = connect._attempt
+
+    async def together(*arguments: object) -> object:
+        nonlocal attempts
+        link = await alone(*arguments)
+        attempts += 1
+        if attempts == 2:
+            both.set()
+        await both.wait()
+        return link
+
     monkeypatch.setattr(connect, "STAGGER", 0)
-    for _ in range(10):
-        async with parties.node() as node, fake(right) as first, fake(right) as second:
-            async with connected(node, at(first.port), at(second.port)):
-                await until(lambda: len(first.open) + len(second.open) == 1)
-            assert first.introduced + second.introduced == 1
+    monkeypatch.setattr(connect, "_attempt", together)
+    async with parties.node() as node, fake(right) as first, fake(right) as second:
+        async with connected(node, at(first.port), at(second.port)):
+            await until(lambda: len(first.open) + len(second.open) == 1)
+        assert first.introduced + second.introduced == 1
 
 
 async def test_not_them_outweighs_unreachable_whichever_is_last(parties: Parties) -> None:

@@ -30,6 +30,7 @@ from securelink.errors import ConfigError, LinkTruncated, SecurelinkError, Store
 from securelink.hello import FEATURES, ClientHello
 from securelink.identity import Identity
 from securelink.limits import Limits
+from securelink.link import Link
 from securelink.messages import Announce, Deny, Ready, Receipt, Text
 from securelink.server import Server
 from securelink.session import Closing, Ended, Session
@@ -136,6 +137,47 @@ async def linked_up(server: Server) -> None:
         await bob.link.aclose()
 
 
+async def test_what_a_peer_has_sent_is_read_before_it_is_judged(parties: Parties) -> None:
+    async with parties.node(knows={"bob": BOB.public}, limits=FEW) as node:
+        server = await Server.open(node, lambda _: None)
+        calling = asyncio.create_task(linked_up(server))
+        await asyncio.wait([calling], timeout=0.2)
+        # It came first, so it would be the oldest, and the first to make room.
+        with strangers(server, 30) as crowd:
+            await server.start()
+            await calling
+            await until(lambda: len(out(crowd)) >= 14)
+            assert out(crowd) == list(range(14))
+        await server.aclose()
+
+
+async def test_a_flood_does_not_use_up_the_files_that_a_process_may_have_open(
+    parties: Parties, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_now = most = 0
+    made, lost = Link.connection_made, Link.connection_lost
+
+    def count_made(link: Link, transport: asyncio.BaseTransport) -> None:
+        nonlocal open_now, most
+        open_now += 1
+        most = max(most, open_now)
+        made(link, transport)
+
+    def count_lost(link: Link, exc: Exception | None) -> None:
+        nonlocal open_now
+        open_now -= 1
+        lost(link, exc)
+
+    monkeypatch.setattr(Link, "connection_made", count_made)
+    monkeypatch.setattr(Link, "connection_lost", count_lost)
+    async with parties.node() as node, serving(node) as (server, _):
+        # All of them are in the kernel's queue before the first is accepted.
+        with strangers(server, 1500) as flood:
+            await until(lambda: len(out(flood)) >= 988)
+            # Many systems allow a process 1,024.
+            assert most <= 512 + 3 * server_module.BATCH
+
+
 async def test_silent_strangers_never_shut_a_peer_out(parties: Parties) -> None:
     async with (
         parties.node(knows={"bob": BOB.public}, limits=FEW) as node,
@@ -181,6 +223,21 @@ def is_answered(stranger: Stranger) -> bool:
         return bool(stranger.sock.recv(1, socket.MSG_PEEK))
     except BlockingIOError:
         return False
+
+
+async def test_who_is_linked_counts_no_more(parties: Parties) -> None:
+    clients = [Identity.from_private_bytes(bytes([100 + n]) * 32) for n in range(12)]
+    knows = {f"peer-{n}": each.public for n, each in enumerate(clients)}
+    async with (
+        parties.node(knows=knows, limits=FEW) as node,
+        serving(node) as (server, told),
+        contextlib.AsyncExitStack() as stack,
+    ):
+        for each in clients:
+            by_hand = await stack.enter_async_context(call(server, each))
+            await by_hand.hear(Ready)
+        await told.of(events.LinkUp, 12)
+        assert len(server.linked) == 12
 
 
 async def test_a_handshake_has_a_deadline(parties: Parties) -> None:
@@ -310,9 +367,8 @@ async def test_this_nodes_own_key_is_me(parties: Parties) -> None:
             await me.hear(Receipt, 2)
             # Only the connecting side sends, and nobody announces anything to itself.
             assert {type(each) for each in me.heard[1:]} == {Ready, Receipt}
-            message = await node.store.read(inbox.get, message_id)
-            assert message is not None
-            assert message.peer == node.identity.public.raw
+            own = node.identity.public.raw
+            assert await node.store.read(inbox.get, own, message_id) is not None
         (up,) = await told.of(events.LinkUp)
         assert up.peer == "me"
         assert states(node) == ["waiting"]
@@ -354,6 +410,19 @@ async def test_a_denial_is_logged_and_not_told(
         logged = caplog.text
         assert invite.token.hex() not in logged
         assert invite.encode() not in logged
+
+
+async def test_many_denials_are_counted(parties: Parties, caplog: pytest.LogCaptureFixture) -> None:
+    async with parties.node() as node:
+        async with serving(node) as (server, _):
+            for _ in range(13):
+                async with call(server, EVE) as eve:
+                    await eve.hear(Deny)
+                    await eve.link.aclose()
+            await until(lambda: not server._tasks)
+        lines = [each.getMessage() for each in caplog.records]
+        assert len([each for each in lines if "denied" in each]) == 10
+        assert lines[-1] == "3 more clients were turned away"
 
 
 async def test_of_20_clients_with_one_invite_one_gets_in(parties: Parties) -> None:

@@ -186,7 +186,7 @@ async def test_a_message_as_it_is_told(parties: Parties) -> None:
             message_id = bob.say("hello\nthere ü")
             await bob.hear(Receipt)
             (message,) = await tell.of(events.Message)
-            stored = await node.store.read(inbox.get, message_id)
+            stored = await node.store.read(inbox.get, BOB.public.raw, message_id)
             assert stored is not None
             assert message == events.Message(
                 id=ids.to_text(message_id),

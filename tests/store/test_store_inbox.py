@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from securelink.store import inbox, peers
+from securelink.store import inbox
 from securelink.store.inbox import InboxMessage
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def five(conn: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
 def test_message_comes_back_as_it_came(conn: sqlite3.Connection) -> None:
     text = "tab\t nul\0 newline\r\n \u202e 🎈 e\u0301"
     seq = receive(conn, 1, text=text, sent_at=5, received_at=7)
-    assert inbox.get(conn, number(1)) == InboxMessage(
+    assert inbox.get(conn, BOB, number(1)) == InboxMessage(
         seq=1,
         id=number(1),
         peer=BOB,
@@ -77,7 +77,7 @@ def test_taken_in_once(conn: sqlite3.Connection) -> None:
 def test_ids_of_different_peers_do_not_meet(conn: sqlite3.Connection) -> None:
     receive(conn, 1, text="bob's")
     assert receive(conn, 1, peer=EVE, text="eve's") == 2
-    first = inbox.get(conn, number(1))
+    first = inbox.get(conn, BOB, number(1))
     assert first is not None
     assert first.text == "bob's"
     assert inbox.delete(conn, [number(1)]) == 2
@@ -142,11 +142,11 @@ def test_unread(five: sqlite3.Connection) -> None:
 
 
 def test_get_of_nothing(conn: sqlite3.Connection) -> None:
-    assert inbox.get(conn, number(1)) is None
+    assert inbox.get(conn, BOB, number(1)) is None
 
 
 def test_deleting_never_reopens_an_id(five: sqlite3.Connection) -> None:
-    assert inbox.delete(five, [number(1), number(2), number(9)]) == 2
+    assert inbox.delete(five, [(BOB, number(1)), (BOB, number(2)), (EVE, number(4))]) == 2
     assert inbox.delete_before(five, 4000) == 1
     assert ids(inbox.after(five, 0)) == [4, 5]
     assert receive(five, 1) is None
@@ -173,17 +173,6 @@ def test_prune_seen(five: sqlite3.Connection) -> None:
 
 def test_ids_are_kept_longer_than_any_outbox_tries() -> None:
     assert inbox.SEEN_KEPT == 90 * 24 * 3600 * 1000
-
-
-def test_name_follows_the_peer(conn: sqlite3.Connection) -> None:
-    peers.add_pending(conn, key=BOB, name_wanted="bob", taken=(), now=1)
-    peers.confirm(conn, BOB, calls_itself="bob", now=1)
-    receive(conn, 1)
-    receive(conn, 2, peer=EVE, peer_name="eve")
-    peers.rename(conn, "bob", "robert", ())
-    assert [message.peer_name for message in inbox.after(conn, 0)] == ["robert", "eve"]
-    peers.remove(conn, "robert", 2)
-    assert [message.peer_name for message in inbox.after(conn, 0)] == ["bob", "eve"]
 
 
 def test_cursor_is_only_raised(conn: sqlite3.Connection) -> None:

@@ -251,13 +251,36 @@ def test_release(conn: sqlite3.Connection) -> None:
 
 
 def test_peers_with_queued(conn: sqlite3.Connection) -> None:
-    put(conn, 1, peer=b"z" * 32, owner="me")
+    owned, nobody = b"z" * 32, b"n" * 32
+    put(conn, 1, peer=owned, owner="me")
     put(conn, 2, peer=EVE)
     put(conn, 3, peer=BOB)
     put(conn, 4, peer=EVE)
-    assert outbox.peers_with_queued(conn) == [EVE, BOB]
+    everybody = [owned, BOB, nobody, EVE]
+    assert outbox.peers_with_queued(conn, everybody) == [BOB, EVE]
+    assert outbox.peers_with_queued(conn, [EVE, nobody]) == [EVE]
     delivered(conn, 3)
-    assert outbox.peers_with_queued(conn) == [EVE]
+    assert outbox.peers_with_queued(conn, everybody) == [EVE]
+    assert outbox.peers_with_queued(conn, []) == []
+
+
+def test_what_a_server_asks_for_at_each_commit_does_not_read_the_queues(
+    conn: sqlite3.Connection,
+) -> None:
+    for number in range(2000):
+        put(conn, number, peer=BOB)
+    put(conn, 3000, owner="me")
+    asked = 0
+
+    def count() -> None:
+        nonlocal asked
+        asked += 1
+
+    conn.set_progress_handler(count, 100)  # called for every 100 steps of SQLite's machine
+    assert outbox.peers_with_queued(conn, [BOB, EVE]) == [BOB]
+    assert outbox.owners(conn) == ["me"]
+    conn.set_progress_handler(None, 0)
+    assert asked < 5
 
 
 def test_dead_owner(conn: sqlite3.Connection) -> None:

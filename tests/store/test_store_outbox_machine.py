@@ -227,7 +227,7 @@ class OutboxMachine(RuleBasedStateMachine):
             assert [row.seq for row in rows] == sorted(expected)
             assert outbox.count_queued(self.conn, peer) == len(expected)
         waiting = {row.peer for row in self.model.values() if row.queued}
-        assert set(outbox.peers_with_queued(self.conn)) == waiting
+        assert set(outbox.peers_with_queued(self.conn, PEERS)) == waiting
         owners = {row.owner for row in self.model.values() if row.owner and row.state in LIVE}
         assert outbox.owners(self.conn) == sorted(owners)
 

@@ -386,15 +386,24 @@ WRONG = {
         "[client]\nendpoint = 'lam'",
         "expected auto, loopback, lan, public or HOST:PORT: 'lam' names no port",
     ),
-    "timeout": ("[client]\ntimeout = -0.5", "client.timeout: expected 0 or more, and 1000000000 at most, not -0.5"),
+    "timeout": (
+        "[client]\ntimeout = -0.5",
+        "client.timeout: expected 0 or more, and 1000000000 at most, not -0.5",
+    ),
     "endless timeout": (
         "[client]\ntimeout = 1e308",
         "client.timeout: expected 0 or more, and 1000000000 at most, not 1e+308",
     ),
     "message of nothing": ("[limits]\nmax_message = 0", "expected 1 to 2147483648 bytes, not 0"),
     "message too long": ("[limits]\nmax_message = 2147483649", "expected 1 to 2147483648 bytes"),
-    "limit of nothing": ("[limits]\nunproven = 0", "limits.unproven: expected more than 0, and 1000000000 at most, not 0"),
-    "interval of nothing": ("[limits]\nheartbeat_interval = 0", "expected more than 0, and 1000000000 at most, not 0"),
+    "limit of nothing": (
+        "[limits]\nunproven = 0",
+        "limits.unproven: expected more than 0, and 1000000000 at most, not 0",
+    ),
+    "interval of nothing": (
+        "[limits]\nheartbeat_interval = 0",
+        "expected more than 0, and 1000000000 at most, not 0",
+    ),
     "heartbeat in the file": (
         "[limits]\nheartbeat_timeout = 10",
         (
