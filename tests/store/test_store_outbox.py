@@ -229,7 +229,7 @@ def test_queue(conn: sqlite3.Connection) -> None:
 def test_a_shared_row_is_sent_by_others_and_dies_with_its_owner(conn: sqlite3.Connection) -> None:
     waiting, handed, kept = (put(conn, value, owner="dead", shared=True) for value in range(3))
     assert [row.seq for row in outbox.queued(conn, BOB)] == [waiting, handed, kept]
-    assert (outbox.count_queued(conn, BOB), outbox.peers_with_queued(conn)) == (3, [BOB])
+    assert (outbox.count_queued(conn, BOB), outbox.peers_with_queued(conn, [BOB])) == (3, [BOB])
     assert outbox.owners(conn) == ["dead"]
     outbox.hand(conn, [handed], 20)
     # The same message again, by a process that dials: then it alone sends it.
