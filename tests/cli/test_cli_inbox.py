@@ -280,7 +280,7 @@ def test_names_are_those_of_now(call, node):
     assert call("inbox").out.endswith(" robert hello\n")
     assert texts(call("inbox", "--from", "robert")) == ["hello"]
     assert "no peer is called bob" in call("inbox", "--from", "bob").err
-    assert call("peers", "remove", "robert", "--yes").status == 0
+    assert call("peers", "remove", "robert").status == 0
     assert call("inbox").out.endswith(" bob hello\n")
     assert texts(call("inbox", "--from", "bob")) == ["hello"]
 

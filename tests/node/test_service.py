@@ -31,6 +31,7 @@ from securelink.clock import new_id
 from securelink.config import ServerConfig
 from securelink.endpoints import Endpoint, Kind
 from securelink.errors import AlreadyRunning, SecurelinkError, StoreBusy, StoreError, StoreFull
+from securelink.identity import Identity
 from securelink.invite import Invite
 from securelink.locks import FileLock, is_held
 from securelink.messages import Announce, Ready, Receipt
@@ -176,6 +177,19 @@ async def test_the_first_start_begins_at_the_newest(parties: Parties) -> None:
         await receive(node, "while nobody served")
         async with running(node) as (_, tell):
             assert await texts_told(tell, 1) == ["while nobody served"]
+
+
+async def test_a_message_is_told_under_the_name_that_its_sender_has_now(parties: Parties) -> None:
+    real = Identity.from_private_bytes(bytes([3]) * 32).public
+    async with parties.node(knows={"robert": real}) as node:
+        # The configuration has given that name to another key since.
+        await introduce(node, BOB.public, "robert")
+        async with running(node) as (service, tell), call(service.server) as bob:
+            await bob.hear(Ready)
+            bob.say("hello")
+            (message,) = await tell.of(events.Message)
+            assert message.peer == "robert-2"
+            assert message.peer_id == BOB.public.peer_id
 
 
 async def test_a_message_as_it_is_told(parties: Parties) -> None:

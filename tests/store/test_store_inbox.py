@@ -80,7 +80,9 @@ def test_ids_of_different_peers_do_not_meet(conn: sqlite3.Connection) -> None:
     first = inbox.get(conn, BOB, number(1))
     assert first is not None
     assert first.text == "bob's"
-    assert inbox.delete(conn, [number(1)]) == 2
+    assert inbox.delete(conn, [(EVE, number(1))]) == 1
+    assert inbox.get(conn, EVE, number(1)) is None
+    assert inbox.get(conn, BOB, number(1)) == first
 
 
 def test_time_that_only_an_unsigned_integer_holds(conn: sqlite3.Connection) -> None:
