@@ -217,6 +217,18 @@ async def test_stun_asks_one_after_the_other(held: HeldClock) -> None:
 
 
 @in_loop
+async def test_a_stun_server_whose_name_is_unknown(
+    held: HeldClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def unknown(*_args: object, **_options: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    # No resolver is asked: nothing leaves this machine.
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", unknown)
+    assert await seen_from_outside(["nowhere.invalid"], LOOPBACK, held.clock) is None
+
+
+@in_loop
 async def test_the_real_clock_goes_on(held: HeldClock) -> None:
     clock = Clock()
     before = clock.now(), clock.wall()

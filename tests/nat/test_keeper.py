@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
+import threading
 from functools import partial
 
 import pytest
@@ -206,14 +208,16 @@ async def test_a_restart_is_told_by_the_epoch(home: Home, held: HeldClock, metho
 async def test_a_restart_moves_the_control_url(home: Home, held: HeldClock) -> None:
     async with (
         running() as router,
-        home.keeper(router, held, Method.UPNP) as (keeper, _),
+        home.keeper(router, held, Method.UPNP) as (keeper, told),
         kept(keeper),
     ):
         await keeper.first()
         await router.restart()
         await held.advance(LOOK_INTERVAL)
-        await until(lambda: ("tcp", PORT) in router.table)
-        await until(lambda: keeper.public == OUTSIDE)
+        await until(lambda: len(told) == 4)
+        assert told[2] == events.MappingLost(reason="the router was restarted")
+        assert isinstance(told[3], events.Mapped)
+        assert ("tcp", PORT) in router.table
 
 
 @in_loop
@@ -734,3 +738,57 @@ async def test_the_preferred_method_dies_and_another_takes_over(
         router.script.pcp = router.script.natpmp = False
         await held.advance(LOOK_INTERVAL + 10)
         await until(lambda: keeper.mapping is not None and keeper.mapping.method == "upnp")
+
+
+@pytest.mark.parametrize("method", [Method.PCP, Method.NAT_PMP])
+@in_loop
+async def test_what_was_made_without_an_answer_is_removed_too(
+    home: Home, held: HeldClock, method: Method
+) -> None:
+    async with running(change=lambda data: [] if data[1] > 128 else data) as router:
+        async with home.keeper(router, held, method) as (keeper, _):
+            assert (await held.through(keeper.attempt())).reason is Reason.IGNORED
+            assert ("tcp", PORT) in router.table
+            router.script.change = bytes
+        assert router.table == {}
+
+
+@in_loop
+async def test_a_row_of_another_router_asks_nothing_of_this_one(
+    home: Home, held: HeldClock
+) -> None:
+    async with (
+        running() as router,
+        home.process("next") as book,
+        home.keeper(router, held, Method.PCP) as (keeper, _),
+    ):
+        await keeper.attempt()
+        row = keeper.mapping.row
+        far = dataclasses.replace(row, owner="dead", gateway="192.168.9.9")
+        await book.note(far)
+        assert await clear_stale(book, Prober(held.clock), lambda: router.gateway) == []
+        assert ("tcp", PORT) in router.table
+        assert far in await book.stale()
+
+
+@in_loop
+async def test_no_thread_outlives_its_use(home: Home, held: HeldClock) -> None:
+    def upnp() -> set[threading.Thread]:
+        return {thread for thread in threading.enumerate() if thread.name == "upnp"}
+
+    def threads() -> int:
+        return len(upnp() - before)
+
+    before = upnp()  # of tests that play a process which is killed
+    async with running() as router:
+        async with home.keeper(router, held) as (keeper, _):
+            async with keeper._prober.start(router.gateway) as probe:
+                assert await probe.answered() == tuple(Method)
+                assert threads() == 1
+            await until(lambda: threads() == 0)
+            await keeper.attempt()
+        async with home.keeper(router, held, Method.UPNP) as (keeper, _):
+            await keeper.attempt()
+            await keeper.attempt()
+            await until(lambda: threads() == 1)
+        await until(lambda: threads() == 0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -21,6 +22,8 @@ from securelink.nat.diagnosis import Reason
 from securelink.nat.ledger import is_ours
 from securelink.nat.probe import Prober
 from securelink.nat.route import Gateway
+from securelink.nat.search import MOST_LOCATIONS, search
+from securelink.nat.ssdp import SEARCH_TARGETS
 from securelink.nat.terms import Method, Protocol, Wanted
 from securelink.nat.upnp import UpnpClient
 
@@ -250,3 +253,29 @@ async def test_an_external_address_asked_in_both_ways(held: HeldClock) -> None:
         Prober(held.clock, (Method.PCP,)).start(router.gateway) as probe,
     ):
         assert await probe.external_address(await probe.client(Method.PCP)) is None
+
+
+def answer(location: str) -> bytes:
+    return (f"HTTP/1.1 200 OK\r\nST: {SEARCH_TARGETS[0]}\r\nLOCATION: {location}\r\n\r\n").encode()
+
+
+@in_loop
+async def test_others_that_answer_the_search_stand_behind_the_gateway(held: HeldClock) -> None:
+    async def searching(answers: list[bytes], gateway: str) -> list[str]:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as device:
+            device.bind((LOOPBACK, 0))
+            device.settimeout(5)
+            where = Gateway(gateway, LOOPBACK, search=(device.getsockname(),))
+            found = asyncio.ensure_future(search(where, held.clock))
+            await held.asleep()
+            _, sender = device.recvfrom(500)
+            for each in answers:
+                device.sendto(each, sender)
+            return await held.through(found)
+
+    mine = [f"http://{LOOPBACK}:{port}/" for port in range(1, 20)]
+    assert await searching([b"junk", answer("http://127.0.0.9/")], LOOPBACK) == []
+    assert await searching([answer(mine[0]), answer(mine[0])], "127.0.0.9") == mine[:1]
+    # Whoever floods us does so in vain.
+    flood = [answer(each) for each in mine]
+    assert len(await searching(flood, "127.0.0.9")) <= MOST_LOCATIONS
