@@ -24,7 +24,7 @@ from securelink.identity import PublicKey
 from securelink.link import Link
 from securelink.messages import Announce
 from securelink.outgoing import Outgoing
-from securelink.session import Ended, Introduced, Proven, Session
+from securelink.session import Ended, Introduced, Proven, Replays, Session
 from securelink.sparing import Sparing
 from securelink.states import State
 from securelink.store import outbox, peers
@@ -75,6 +75,7 @@ class Server:
         self.endpoints: tuple[Endpoint, ...] = reach.own_endpoints(node.config.server, self.port)
         self._emit = emit
         self._gate: Gate[Link] = Gate(node.config.limits)
+        self._replays = Replays()
         self._linked: dict[bytes, _Linked] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._acceptor = Acceptor(sockets, self)
@@ -149,6 +150,7 @@ class Server:
             limits=self.node.config.limits,
             now=asyncio.get_running_loop().time(),
             scratch=self.node.scratch,
+            replays=self._replays,
         )
         return Link(session, close_timeout=self.node.config.limits.close_timeout)
 

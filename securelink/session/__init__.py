@@ -20,6 +20,7 @@ from securelink.session.happenings import (
     Proven,
     Verified,
 )
+from securelink.session.replays import Replays
 
 __all__ = [
     "BATCH_SIZE",
@@ -37,6 +38,7 @@ __all__ = [
     "Ready",
     "Receipt",
     "Refused",
+    "Replays",
     "Scratch",
     "Session",
     "Text",

@@ -39,6 +39,7 @@ from securelink.session.happenings import (
     Proven,
     Verified,
 )
+from securelink.session.replays import Replays
 from securelink.states import Input, State
 from securelink.window import Window
 
@@ -77,10 +78,12 @@ class Session:
         limits: Limits,
         now: float,
         scratch: Scratch | None = None,
+        replays: Replays | None = None,
     ) -> None:
         self._handshake: Handshake | None = Handshake(handshake, hello)
         self._limits = limits
         self._scratch = scratch or Scratch()
+        self._replays = replays or Replays()
         self._reader = FrameReader(self._scratch.read)
         self._channel: Channel | None = None
         self._out = bytearray()
@@ -120,10 +123,12 @@ class Session:
         limits: Limits,
         now: float,
         scratch: Scratch | None = None,
+        replays: Replays | None = None,
     ) -> Session:
         """The side that listens."""
         hello = ServerHello(FEATURES, limits.max_message)
-        return cls(responder(identity), hello, limits=limits, now=now, scratch=scratch)
+        state = responder(identity)
+        return cls(state, hello, limits=limits, now=now, scratch=scratch, replays=replays)
 
     # ---- bytes in
 
@@ -344,7 +349,7 @@ class Session:
 
     def _shake_hands(self, handshake: Handshake, body: bytes) -> Happening:
         if self.state is State.AWAIT_MESSAGE_1:
-            handshake.read_1(body)
+            handshake.read_1(body, self._replays)
             self._move(Input.MESSAGE_1)
             self._out += handshake.write_2()
             return Proven()

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 from securelink.errors import HandshakeError
 from securelink.framing import frame
 from securelink.hello import ClientHello, ServerHello
-from securelink.identity import PublicKey
+from securelink.identity import KEY_SIZE, PublicKey
 from securelink.noise import PATTERNS, HandshakeState
 
 if TYPE_CHECKING:
     from securelink.identity import Identity
     from securelink.noise import CipherState
+    from securelink.session.replays import Replays
 
 HEADER = b"SL\x01\x01"
 """Magic, version 1, suite 1 (Noise_XKhfs_25519+MLKEM768_AESGCM_SHA256)."""
@@ -53,11 +54,16 @@ class Handshake:
         """Client: the first frame."""
         return frame(HEADER + self._state.write_message())
 
-    def read_1(self, body: bytes) -> None:
-        """Server: verify that the client knows our public key."""
+    def read_1(self, body: bytes, replays: Replays) -> None:
+        """Server: verify that the client knows our public key, and has not said this before."""
         if body[: len(HEADER)] != HEADER:
             raise HandshakeError("the first frame is not of this protocol")
-        self._state.read_message(body[len(HEADER) :])
+        message = body[len(HEADER) :]
+        ephemeral = message[:KEY_SIZE]
+        if replays.knows(ephemeral):
+            raise HandshakeError("a first message has come before")
+        self._state.read_message(message)
+        replays.remember(ephemeral)
 
     def write_2(self) -> bytes:
         """Server: the second frame."""

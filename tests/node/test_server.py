@@ -240,6 +240,22 @@ async def test_who_is_linked_counts_no_more(parties: Parties) -> None:
         assert len(server.linked) == 12
 
 
+async def test_a_first_message_that_comes_again_puts_nobody_out(parties: Parties) -> None:
+    async with (
+        parties.node(knows={"bob": BOB.public}, limits=FEW) as node,
+        serving(node) as (server, _),
+    ):
+        recorded = message_1(node)
+        with strangers(server, 2) as proven, strangers(server, FEW.unfinished + 2) as replaying:
+            for each, message in zip(proven, (message_1(node), recorded), strict=True):
+                each.say(message)
+                await until(lambda each=each: is_answered(each))
+            for each in replaying:
+                each.say(recorded)
+            await until(lambda: len(out(replaying)) == len(replaying))
+            assert out(proven) == []
+
+
 async def test_a_handshake_has_a_deadline(parties: Parties) -> None:
     limits = Limits(handshake_timeout=0.2, close_timeout=0.3)
     async with parties.node(limits=limits) as node, serving(node) as (server, _):

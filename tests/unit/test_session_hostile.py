@@ -33,7 +33,17 @@ from securelink.hello import ServerHello
 from securelink.identity import Identity
 from securelink.limits import Limits
 from securelink.messages import Announce, Deny, Receipt, Refused, Text
-from securelink.session import Closing, Ended, Introduced, Proven, Session, Verified
+from securelink.noise import HandshakeState
+from securelink.session import (
+    Closing,
+    Ended,
+    Introduced,
+    Proven,
+    Replays,
+    Session,
+    Verified,
+    replays,
+)
 from securelink.states import ENDED, State
 
 SIDES = ["client", "server"]
@@ -245,6 +255,36 @@ def test_a_session_that_was_recorded_delivers_nothing_when_played_again() -> Non
 
     client = in_state(State.AWAIT_MESSAGE_2)
     assert_failed(client, client.receive_data(b"".join(recorded.to_client), NOW), DecryptError)
+
+
+def test_a_first_message_is_answered_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replays, "MOST", 3)
+    known = Replays()
+
+    def server() -> Session:
+        return Session.server(ALICE, limits=Limits(), now=NOW, replays=known)
+
+    one, *others = (bytes(Pair().client.data_to_send(NOW)) for _ in range(5))
+    # What does not verify is not remembered: nobody can spoil a message that he does not know.
+    spoiled = server()
+    assert_failed(spoiled, spoiled.receive_data(one[:-1] + bytes([one[-1] ^ 1]), NOW))
+    assert server().receive_data(one, NOW) == [Proven()]
+    for other in others:
+        assert server().receive_data(other, NOW) == [Proven()]
+        again = server()
+        assert_failed(again, again.receive_data(one, NOW), HandshakeError)
+    # Of those that do not come again, the oldest is forgotten.
+    assert server().receive_data(others[0], NOW) == [Proven()]
+
+
+def test_a_replay_costs_no_cryptography(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = Replays()
+    one = bytes(Pair().client.data_to_send(NOW))
+    Session.server(ALICE, limits=Limits(), now=NOW, replays=known).receive_data(one, NOW)
+    monkeypatch.setattr(HandshakeState, "read_message", None)
+    monkeypatch.setattr(HandshakeState, "write_message", None)
+    again = Session.server(ALICE, limits=Limits(), now=NOW, replays=known)
+    assert_failed(again, again.receive_data(one, NOW), HandshakeError)
 
 
 @pytest.mark.parametrize("side", SIDES)
