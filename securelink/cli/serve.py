@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -18,15 +20,20 @@ from securelink.cli.options import (
     Verbose,
     nat_flags,
 )
+from securelink.errors import ExitCode
 
 if TYPE_CHECKING:
     from securelink.cli.output import Output
+    from securelink.cli.telling import TellingThread
     from securelink.node import Node
 
 app = command_app()
 
 PATIENCE = 5.0
 """Seconds for which the invite on the first screen waits for the router."""
+
+LAST_WORDS = 0.5
+"""Seconds that the last events have to be written."""
 
 
 @app.command(
@@ -93,12 +100,13 @@ def serve(
         },
     )
     log = log_to_stderr(loaded.config.log.level, verbose)
+    tellings: list[TellingThread] = []
 
     async def command() -> None:
         from securelink.node import Node
 
         async with await Node.open(home, loaded.config) as node:
-            await _serve(node, output, with_invite=invite)
+            await _serve(node, output, tellings, with_invite=invite)
 
     try:
         run(command)
@@ -106,9 +114,15 @@ def serve(
         # A signal is how a server is meant to end, also while nobody reads what it says.
         if not quiet:
             log.say("stopped")
+        if any(tell.is_stuck for tell in tellings):
+            # The thread sits in a write that may never end, and would keep the interpreter.
+            log.flush()
+            os._exit(ExitCode.OK)
 
 
-async def _serve(node: Node, output: Output, *, with_invite: bool) -> None:
+async def _serve(
+    node: Node, output: Output, tellings: list[TellingThread], *, with_invite: bool
+) -> None:
     import asyncio
 
     from securelink.cli.screen import Screen
@@ -127,29 +141,43 @@ async def _serve(node: Node, output: Output, *, with_invite: bool) -> None:
 
     screen = Screen(output)
     tell = TellingThread(screen.event, fail)
+    tellings.append(tell)
     lonely = not (await node.directory()).peers
     for_a_person = output.is_terminal and not output.json
     with_invite = with_invite or (lonely and for_a_person)
-    async with await Service.open(node, tell, with_invite=with_invite) as service:
-        if output.json:
-            tell.event(service.ready())
-        else:
-            screen.begin(service)
-        if node.config.server.port == 0:
-            output.warn(f"port {service.server.port} is for this run only: peers lose this address")
-        running = asyncio.create_task(service.run())
-        try:
-            if not output.json:
-                if with_invite and for_a_person:
-                    # An invite that works from outside is worth a moment's wait.
-                    settled = asyncio.create_task(service.settled.wait())
-                    await asyncio.wait(
-                        [running, settled], timeout=PATIENCE, return_when=asyncio.FIRST_COMPLETED
-                    )
-                    settled.cancel()
-                screen.invite(service, lonely=lonely)
-            await running
-        except asyncio.CancelledError:
-            if failure is not None:
-                raise failure from None
-            raise
+    try:
+        async with await Service.open(node, tell, with_invite=with_invite) as service:
+            if output.json:
+                tell.event(service.ready())
+            else:
+                screen.begin(service)
+            if node.config.server.port == 0:
+                output.warn(
+                    f"port {service.server.port} is for this run only: peers lose this address"
+                )
+            running = asyncio.create_task(service.run())
+            try:
+                if not output.json:
+                    if with_invite and for_a_person:
+                        # An invite that works from outside is worth a moment's wait.
+                        settled = asyncio.create_task(service.settled.wait())
+                        await asyncio.wait(
+                            [running, settled],
+                            timeout=PATIENCE,
+                            return_when=asyncio.FIRST_COMPLETED,
+                        )
+                        settled.cancel()
+                    screen.invite(service, lonely=lonely)
+                await running
+            except asyncio.CancelledError:
+                if failure is not None:
+                    raise failure from None
+                raise
+            finally:
+                # Also when the wait above was what a signal ended.
+                running.cancel()
+                await asyncio.wait([running])
+    finally:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LAST_WORDS):
+                await tell.written()

@@ -20,12 +20,16 @@ class TellingThread:
         write: prints one event.
         broken: called in the event loop when that failed, such as with BrokenPipeError because
             nobody reads any more; what comes after it is dropped.
+
+    Attributes:
+        is_stuck: an event is being written at this moment, which may take for ever.
     """
 
     def __init__(self, write: Callable[[Event], None], broken: Callable[[OSError], None]) -> None:
         self._write = write
         self._broken = broken
         self._gone = False
+        self.is_stuck = False
         self._loop = asyncio.get_running_loop()
         self._queue: queue.SimpleQueue[Event | asyncio.Future[None]] = queue.SimpleQueue()
         threading.Thread(target=self._run, name="telling", daemon=True).start()
@@ -48,11 +52,13 @@ class TellingThread:
                 continue
             if self._gone:
                 continue
+            self.is_stuck = True
             try:
                 self._write(item)
             except OSError as error:
                 self._gone = True
                 self._loop.call_soon_threadsafe(self._broken, error)
+            self.is_stuck = False
 
 
 def _resolve(mark: asyncio.Future[None]) -> None:

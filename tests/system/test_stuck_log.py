@@ -1,4 +1,4 @@
-"""Nobody reads what a server logs, and the pipe is full."""
+"""Nobody reads what a server logs or tells, and the pipe is full."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 from nodes import PATIENCE, Machines, until
+
+from securelink.store import serving
 
 
 @pytest.fixture
@@ -30,23 +32,41 @@ def test_a_log_that_nobody_reads_holds_up_nobody(
     path, descriptor = stuck
     alice = machines("alice")
     alice.enter = ("sh", "-c", f'exec "$@" 2>"{path}"', "sh")
-    serving = alice.serve("--invite", "-vv")
+    server = alice.serve("--invite", "-vv")
     bob = machines("bob")
-    bob.join(serving.invite)
+    bob.join(server.invite)
     with contextlib.suppress(BlockingIOError):
         while True:
             os.write(descriptor, bytes(512))
     assert not select.select([], [descriptor], [], 0)[1]
     # Each of them is worth a line.
     for _ in range(50):
-        with socket.create_connection(("127.0.0.1", serving.port), PATIENCE) as junk:
+        with socket.create_connection(("127.0.0.1", server.port), PATIENCE) as junk:
             junk.sendall(b"\xff" * 4)
             with contextlib.suppress(ConnectionResetError):
                 assert junk.recv(1) == b""
     done = bob.send("nobody reads the log")
     assert done.code == 0, done
     begun = time.monotonic()
-    serving.stop()
+    server.stop()
     assert time.monotonic() - begun < 3
     assert alice.texts() == ["nobody reads the log"]
-    until(lambda: not serving.running, "the end")
+    until(lambda: not server.running, "the end")
+
+
+def test_events_that_nobody_reads_hold_up_nobody(
+    machines: Machines, stuck: tuple[Path, int]
+) -> None:
+    path, _ = stuck
+    alice, bob = machines("alice"), machines("bob")
+    alice.enter = ("sh", "-c", f'exec "$@" >"{path}"', "sh")
+    server = alice.begin_to_serve()
+    until(lambda: alice.read(serving.get) is not None, "where it listens is written down")
+    bob.join(alice.invite())
+    long = "x" * 100_000
+    for _ in range(2):
+        assert bob.send(long).code == 0
+    begun = time.monotonic()
+    server.stop()
+    assert time.monotonic() - begun < 3
+    assert alice.texts() == [long, long]
