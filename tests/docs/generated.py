@@ -23,11 +23,11 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 from test_layers import LAYER, ROWS  # noqa: E402 - found only through the line above
 
-from securelink import events, states  # noqa: E402
-from securelink.cli import failures, output  # noqa: E402
-from securelink.cli.app import COMMANDS  # noqa: E402
-from securelink.config.model import KEYS  # noqa: E402
-from securelink.errors import SecurelinkError  # noqa: E402
+from securelink import events, states  # noqa: E402 - after the path, too
+from securelink.cli import failures, output  # noqa: E402 - after the path, too
+from securelink.cli.app import COMMANDS  # noqa: E402 - after the path, too
+from securelink.config.model import KEYS  # noqa: E402 - after the path, too
+from securelink.errors import SecurelinkError  # noqa: E402 - after the path, too
 from securelink.store import outbox  # noqa: E402
 
 _PART = re.compile(r"(<!-- made from the code: (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
