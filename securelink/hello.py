@@ -17,7 +17,10 @@ SERVER_HELLO_SIZE = 64
 CLIENT_HELLO_SIZE = 256
 TOKEN_SIZE = 16
 
-FEATURES = 0
+FILES = 1
+"""Feature bit: the node knows the items of files. Whether it takes any is another matter."""
+
+FEATURES = FILES
 """The feature bits that this version sets; unknown ones of the other side are ignored."""
 
 _TOKEN = 1

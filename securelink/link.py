@@ -12,15 +12,19 @@ import contextlib
 import socket
 from typing import TYPE_CHECKING, Self, cast
 
-from securelink.errors import LinkClosed
+from securelink.errors import LinkClosed, RemoteProtocolError
+from securelink.file_messages import TYPES as FILE_TYPES
 from securelink.messages import Announce, Receipt, Refused
 from securelink.session import Ended, Happening, Session
 from securelink.states import ENDED, State
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
+    from securelink.file_messages import Accept, FileMessage, Prefix
     from securelink.messages import Text
+    from securelink.session import FileSource
     from securelink.window import Window
 
 WRITE_BUFFER = 256 * 1024
@@ -46,6 +50,8 @@ class Link(asyncio.BufferedProtocol):
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._paused = False
+        self._reading_paused = False
+        self._sink: Callable[[FileMessage], None] | None = None
         self._flush_soon: asyncio.Handle | None = None
         self._happenings: list[Happening] = []
         self._arrived = asyncio.Event()
@@ -88,7 +94,39 @@ class Link(asyncio.BufferedProtocol):
         """A copy of the window of what was sent without a receipt, to try in it what fits."""
         return self.session.room()
 
-    def send(self, message: Text | Receipt | Refused | Announce) -> None:
+    def take_files(self, sink: Callable[[FileMessage], None]) -> None:
+        """Hand all that belongs to files to `sink`, in order, as soon as it is read.
+
+        `sink` raises RemoteProtocolError for what breaks the rules, which ends the link.
+        """
+        self._sink = sink
+
+    def send_files(self, source: FileSource) -> None:
+        """Ask `source` for the items of files whenever nothing else waits to be sent.
+
+        Raises:
+            LocalProtocolError: one of the sides does not know files.
+        """
+        self.session.send_files(source)
+
+    def more_of_files(self) -> None:
+        """The source of files has something to send again."""
+        self._flush_later()
+
+    def pause_receiving(self) -> None:
+        """Read no more for now, because our own disk is behind."""
+        if not self._reading_paused and self._transport is not None:
+            self._reading_paused = True
+            self._transport.pause_reading()
+
+    def resume_receiving(self) -> None:
+        """Read on."""
+        if self._reading_paused and self._transport is not None:
+            self._reading_paused = False
+            self.session.heard(self._loop.time())
+            self._transport.resume_reading()
+
+    def send(self, message: Text | Receipt | Refused | Announce | Accept | Prefix) -> None:
         """Queue a message.
 
         Raises:
@@ -102,8 +140,7 @@ class Link(asyncio.BufferedProtocol):
             raise LinkClosed("the link is ending")
         self._refuse_the_end()
         self.session.send(message)
-        if self._flush_soon is None:
-            self._flush_soon = self._loop.call_soon(self._flush)
+        self._flush_later()
 
     def proceed(self) -> None:
         """Client: introduce ourselves to the server, which has shown that it holds its key.
@@ -219,6 +256,7 @@ class Link(asyncio.BufferedProtocol):
     async def _end_in_order(self) -> None:
         transport = self._transport
         assert transport is not None
+        self.resume_receiving()
         self._tell(self.session.close())
         # It is not much, and nothing comes after it: this goes past a pause in writing.
         self._write()
@@ -232,6 +270,7 @@ class Link(asyncio.BufferedProtocol):
             await self._lost.wait()
 
     def _tell(self, happenings: list[Happening]) -> None:
+        happenings = self._without_files(happenings)
         if not happenings:
             return
         # The window bounds what may wait for the owner; announcements have none, but each
@@ -258,12 +297,33 @@ class Link(asyncio.BufferedProtocol):
             transport.abort()
         self._set_timer()
 
+    def _without_files(self, happenings: list[Happening]) -> list[Happening]:
+        """Give the sink what is for it; return the rest."""
+        if self._sink is None or not any(type(each) in FILE_TYPES for each in happenings):
+            return happenings
+        rest: list[Happening] = []
+        for each in happenings:
+            if type(each) not in FILE_TYPES:
+                rest.append(each)
+                continue
+            try:
+                self._sink(cast("FileMessage", each))
+            except RemoteProtocolError as error:
+                if self.session.state not in ENDED:
+                    return [*rest, self.session.fail(error)]
+        return rest
+
+    def _flush_later(self) -> None:
+        if self._flush_soon is None:
+            self._flush_soon = self._loop.call_soon(self._flush)
+
     def _flush(self) -> None:
         if self._flush_soon is not None:
             self._flush_soon.cancel()
             self._flush_soon = None
-        while not self._paused and self._write():
-            pass
+        # One batch a turn of the loop: a file always has more.
+        if not self._paused and self._write():
+            self._flush_later()
 
     def _write(self) -> bool:
         """Hand over one batch; tell whether there was one."""
@@ -290,6 +350,8 @@ class Link(asyncio.BufferedProtocol):
 
     def _on_timer(self) -> None:
         self._timer = None
+        if self._reading_paused:
+            self.session.heard(self._loop.time())
         self._tell(self.session.tick(self._loop.time()))
         self._flush()
         self._set_timer()

@@ -12,11 +12,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from securelink import endpoints
+from securelink import endpoints, file_messages
 from securelink.endpoints import Endpoint
 from securelink.errors import LocalProtocolError, MalformedRecord
+from securelink.file_messages import ID_SIZE, FileItem, FileMessage, checked_id
 
-ID_SIZE = 16
 TEXT_HEADER_SIZE = ID_SIZE + 8
 """What a TEXT carries before its UTF-8."""
 
@@ -52,6 +52,9 @@ class RefusalCode(enum.IntEnum):
     DISK_FULL = 3
     QUOTA = 4
     BUSY = 5
+    TOO_LARGE = 6
+    EXISTS = 7
+    BAD_NAME = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +114,7 @@ class Announce:
     endpoints: tuple[Endpoint, ...]
 
 
-Message: TypeAlias = Ready | Deny | Text | Receipt | Refused | Ping | Close | Announce
+Message: TypeAlias = Ready | Deny | Text | Receipt | Refused | Ping | Close | Announce | FileMessage
 
 
 def encode_name(name: str) -> bytes:
@@ -148,15 +151,8 @@ def _decode_ready(body: bytes) -> Ready:
     return Ready(name, *_READY_WAITING.unpack(body[used:]))
 
 
-def _checked(message_id: bytes) -> bytes:
-    # struct would cut a longer ID, and fill up a shorter one, without a word.
-    if len(message_id) != ID_SIZE:
-        raise ValueError("an ID has 16 bytes")
-    return message_id
-
-
 def _encode_text(text: Text) -> bytes:
-    return _TEXT.pack(_checked(text.id), text.sent_at) + text.text.encode()
+    return _TEXT.pack(checked_id(text.id), text.sent_at) + text.text.encode()
 
 
 def _decode_text(body: bytes) -> Text:
@@ -165,11 +161,11 @@ def _decode_text(body: bytes) -> Text:
 
 
 def _decode_receipt(body: bytes) -> Receipt:
-    return Receipt(_checked(body))
+    return Receipt(checked_id(body))
 
 
 def _encode_refused(refused: Refused) -> bytes:
-    return _REFUSED.pack(_checked(refused.id), refused.permanent, refused.code)
+    return _REFUSED.pack(checked_id(refused.id), refused.permanent, refused.code)
 
 
 def _decode_refused(body: bytes) -> Refused:
@@ -195,15 +191,16 @@ def _empty(value: type[Deny | Ping]) -> Callable[[bytes], Deny | Ping]:
     return decode_empty
 
 
-_ENCODERS: dict[type, tuple[ItemType, Callable[..., bytes]]] = {
+_ENCODERS: dict[type, tuple[ItemType | FileItem, Callable[..., bytes]]] = {
     Ready: (ItemType.READY, _encode_ready),
     Deny: (ItemType.DENY, lambda _: b""),
     Text: (ItemType.TEXT, _encode_text),
-    Receipt: (ItemType.RECEIPT, lambda receipt: _checked(receipt.id)),
+    Receipt: (ItemType.RECEIPT, lambda receipt: checked_id(receipt.id)),
     Refused: (ItemType.REFUSED, _encode_refused),
     Ping: (ItemType.PING, lambda _: b""),
     Close: (ItemType.CLOSE, lambda close: _CLOSE.pack(close.count)),
     Announce: (ItemType.ANNOUNCE, lambda announce: endpoints.encode(announce.endpoints)),
+    **file_messages.ENCODERS,
 }
 
 _DECODERS: dict[int, Callable[[bytes], Message]] = {
@@ -215,10 +212,11 @@ _DECODERS: dict[int, Callable[[bytes], Message]] = {
     ItemType.PING: _empty(Ping),
     ItemType.CLOSE: lambda body: Close(*_CLOSE.unpack(body)),
     ItemType.ANNOUNCE: _decode_announce,
+    **file_messages.DECODERS,
 }
 
 
-def encode(message: Message) -> tuple[ItemType, bytes]:
+def encode(message: Message) -> tuple[ItemType | FileItem, bytes]:
     """A message as the type and the body of an item (of several, when it is long).
 
     Raises:

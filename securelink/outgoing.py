@@ -46,6 +46,9 @@ REASONS = {
     RefusalCode.DISK_FULL: "its disk is full",
     RefusalCode.QUOTA: "its quota is used up",
     RefusalCode.BUSY: "its store is busy",
+    RefusalCode.TOO_LARGE: "the file is larger than it takes",
+    RefusalCode.EXISTS: "it has another file of that name",
+    RefusalCode.BAD_NAME: "it cannot have a file of that name",
 }
 
 _log = logging.getLogger(__name__)

@@ -117,15 +117,18 @@ class Packer:
         if keep:
             self._waiting.append(keep)
 
-    def fill(self, record: memoryview) -> int:
+    def fill(self, record: memoryview, rest: Callable[[memoryview], int] | None = None) -> int:
         """Write one record into a buffer of at least 65,519 bytes; return its size.
 
         Returns 0, and writes nothing, when nothing waits.
+
+        Args:
+            rest: writes items into what is left when all that waits is in; returns their length.
         """
         at = 0
         while self._urgent and at + ITEM_HEADER_SIZE + len(self._urgent[0][1]) <= LARGEST:
             kind, body, packed = self._urgent.popleft()
-            at = _write(record, at, kind, body)
+            at = write_item(record, at, kind, body)
             if packed is not None:
                 packed()
         while self._waiting and not self._urgent:
@@ -133,17 +136,19 @@ class Packer:
             room = LARGEST - at - ITEM_HEADER_SIZE
             left = len(body) - self._offset
             if left <= room:
-                at = _write(record, at, kind, memoryview(body)[self._offset :])
+                at = write_item(record, at, kind, memoryview(body)[self._offset :])
                 self._waiting.popleft()
                 self._offset = 0
             elif room > 0 and left > LARGEST_ITEM:
                 piece = memoryview(body)[self._offset : self._offset + room]
-                at = _write(record, at, kind | MORE, piece)
+                at = write_item(record, at, kind | MORE, piece)
                 self._offset += room
                 break
             else:
                 # It fits into the next record whole.
                 break
+        if rest is not None and not self:
+            at += rest(record[at:LARGEST])
         if not at:
             return 0
         size = padded(at)
@@ -151,7 +156,13 @@ class Packer:
         return size
 
 
-def _write(record: memoryview, at: int, kind: int, body: bytes | memoryview) -> int:
+def write_header(record: memoryview, kind: int, length: int) -> None:
+    """Write the header of an item whose body has so many bytes."""
+    _HEADER.pack_into(record, 0, kind, length)
+
+
+def write_item(record: memoryview, at: int, kind: int, body: bytes | memoryview) -> int:
+    """Write an item into a record at `at`; return where the next one begins."""
     start = at + ITEM_HEADER_SIZE
     _HEADER.pack_into(record, at, kind, len(body))
     record[start : start + len(body)] = body

@@ -11,6 +11,7 @@ from __future__ import annotations
 from securelink.messages import Announce, Deny, Ready, Receipt, Refused, Text
 from securelink.session.channel import REKEY_AFTER, Channel, Scratch
 from securelink.session.core import BATCH_SIZE, Session
+from securelink.session.files import Data, FileSource
 from securelink.session.handshake import HEADER, PROLOGUE
 from securelink.session.happenings import (
     Closing,
@@ -30,8 +31,10 @@ __all__ = [
     "Announce",
     "Channel",
     "Closing",
+    "Data",
     "Deny",
     "Ended",
+    "FileSource",
     "Happening",
     "Introduced",
     "Proven",

@@ -76,9 +76,7 @@ class Channel:
         """Whether a message of theirs has begun and not ended."""
         return self._assembler.unfinished
 
-    def put(
-        self, kind: messages.ItemType, body: bytes, sealed: Callable[[], object] | None = None
-    ) -> None:
+    def put(self, kind: int, body: bytes, sealed: Callable[[], object] | None = None) -> None:
         """Let an encoded message wait for its turn.
 
         Args:
@@ -94,15 +92,19 @@ class Channel:
         """Forget what waits, save what is urgent and the rest of a message that has begun."""
         self._packer.drop_unstarted()
 
-    def seal(self, out: bytearray) -> None:
-        """Append one frame with as much of what waits as it holds; something must wait."""
-        self._seal_from(self._packer, out)
+    def seal(self, out: bytearray, rest: Callable[[memoryview], int] | None = None) -> bool:
+        """Append one frame with as much of what waits as it holds; False if nothing does.
 
-    def seal_alone(self, kind: messages.ItemType, body: bytes, out: bytearray) -> None:
+        Args:
+            rest: as for `records.Packer.fill`.
+        """
+        return self._seal_from(self._packer, out, rest)
+
+    def seal_alone(self, kind: int, body: bytes, out: bytearray) -> None:
         """Append one frame with this message and nothing else, ahead of what waits."""
         packer = records.Packer()
         packer.put(kind, body)
-        self._seal_from(packer, out)
+        self._seal_from(packer, out, None)
 
     def open(self, body: memoryview) -> list[tuple[int, memoryview | bytes]]:
         """Decrypt a frame's body; return the messages that it completes, as type and body.
@@ -123,11 +125,18 @@ class Channel:
         feed = self._assembler.feed
         return [whole for item in records.unpack(plain) if (whole := feed(item)) is not None]
 
-    def _seal_from(self, packer: records.Packer, out: bytearray) -> None:
+    def _seal_from(
+        self,
+        packer: records.Packer,
+        out: bytearray,
+        rest: Callable[[memoryview], int] | None,
+    ) -> bool:
         # Nothing may come between sealing and the frame's place in the queue: a record that is
         # missing ends the link.
         plain = memoryview(self._scratch.sealed)
-        size = packer.fill(plain)
+        size = packer.fill(plain, rest)
+        if not size:
+            return False
         sending = self._sending
         if sending.n and sending.n % REKEY_AFTER == 0:
             sending.rekey()
@@ -136,3 +145,4 @@ class Channel:
         start = len(out)
         out += bytes(length)
         sending.encrypt_into(plain[:size], memoryview(out)[start:])
+        return True

@@ -12,8 +12,9 @@ from securelink.errors import (
     RemoteProtocolError,
     SecurelinkError,
 )
+from securelink.file_messages import Accept, Offer, Prefix
 from securelink.framing import FrameReader
-from securelink.hello import FEATURES, ClientHello, ServerHello
+from securelink.hello import FEATURES, FILES, ClientHello, ServerHello
 from securelink.identity import Identity, PublicKey
 from securelink.limits import Limits
 from securelink.messages import (
@@ -30,6 +31,7 @@ from securelink.messages import (
 )
 from securelink.noise import CipherState, HandshakeState
 from securelink.session.channel import Channel, Scratch
+from securelink.session.files import Files, FileSource
 from securelink.session.handshake import Handshake, initiator, responder
 from securelink.session.happenings import (
     Closing,
@@ -90,6 +92,7 @@ class Session:
         self._outgoing = Window()
         self._incoming = Window()
         self._answered: set[bytes] = set()
+        self._files = Files()
         self._handshake_end = now + limits.handshake_timeout
         self._heartbeat_at = now + limits.heartbeat_interval
         self._last_received = now
@@ -148,7 +151,7 @@ class Session:
                     break
                 happenings += self._take(body)
         except RemoteProtocolError as error:
-            happenings.append(self._fail(error))
+            happenings.append(self.fail(error))
         self._reader.keep_rest()
         return happenings
 
@@ -168,7 +171,7 @@ class Session:
         """The other side will send nothing more; before an orderly end that is a truncation."""
         if self.state in states.ENDED:
             return []
-        return [self._fail(LinkTruncated(reason))]
+        return [self.fail(LinkTruncated(reason))]
 
     # ---- what the owner decides
 
@@ -197,7 +200,17 @@ class Session:
         """A copy of the window of what was sent without a receipt, to try in it what fits."""
         return self._outgoing.copy()
 
-    def send(self, message: Text | Receipt | Refused | Announce) -> None:
+    def send_files(self, source: FileSource) -> None:
+        """Let `data_to_send` ask for the items of files whenever nothing else waits.
+
+        Raises:
+            LocalProtocolError: one of the sides does not know files.
+        """
+        if not self.features & FILES:
+            raise LocalProtocolError("the other side does not know files")
+        self._files.source = source
+
+    def send(self, message: Text | Receipt | Refused | Announce | Accept | Prefix) -> None:
         """Queue a message; `data_to_send` seals it with all else that waits.
 
         Raises:
@@ -216,7 +229,9 @@ class Session:
                 raise LocalProtocolError("too much is under way without a receipt")
             self._outgoing.add(message.id, size)
         assert self._channel is not None
-        if isinstance(message, Receipt | Refused):
+        if isinstance(message, Receipt | Refused) and self._files.answer(message.id):
+            self._channel.put(kind, body, partial(self._files.answered, message.id))
+        elif isinstance(message, Receipt | Refused):
             if message.id not in self._incoming or message.id in self._answered:
                 raise LocalProtocolError("a receipt for a message that owes none")
             self._answered.add(message.id)
@@ -229,7 +244,7 @@ class Session:
         if self.state in states.ENDED or self.state is State.CLOSE_SENT:
             return []
         if self.state not in states.SENDING:
-            return [self._fail(LinkTruncated("closed before the link was ready"))]
+            return [self.fail(LinkTruncated("closed before the link was ready"))]
         channel = self._channel
         assert channel is not None
         channel.drop_unstarted()
@@ -248,12 +263,17 @@ class Session:
         and not sent breaks the link.
         """
         if self._channel is not None and self.state in states.SENDING:
-            while self._channel.waiting and len(self._out) < BATCH_SIZE:
-                self._channel.seal(self._out)
+            rest = self._files.fill if self.state is State.OPEN else None
+            while len(self._out) < BATCH_SIZE and self._channel.seal(self._out, rest):
+                pass
         data, self._out = self._out, bytearray()
         if data:
             self._heartbeat_at = now + self._limits.heartbeat_interval
         return data
+
+    def heard(self, now: float) -> None:
+        """The other side's silence is our own doing: nothing is read at present."""
+        self._last_received = now
 
     # ---- time
 
@@ -280,10 +300,10 @@ class Session:
                 return []
             seconds = self._limits.handshake_timeout
             late = f"the handshake was not finished within {seconds:g} s"
-            return [self._fail(LinkTruncated(late))]
+            return [self.fail(LinkTruncated(late))]
         if now >= self._last_received + self._limits.heartbeat_timeout:
             seconds = self._limits.heartbeat_timeout
-            return [self._fail(LinkTruncated(f"nothing was received for {seconds:g} s"))]
+            return [self.fail(LinkTruncated(f"nothing was received for {seconds:g} s"))]
         if self.state in states.SENDING and now >= self._heartbeat_at:
             self._heartbeat_at = now + self._limits.heartbeat_interval
             assert self._channel is not None
@@ -299,8 +319,10 @@ class Session:
         if self.state in states.ENDED:
             # No key outlives its use: what was recorded cannot be opened later.
             self._handshake = self._channel = None
+            self._files.source = None
 
-    def _fail(self, error: SecurelinkError) -> Ended:
+    def fail(self, error: SecurelinkError) -> Ended:
+        """End the session out of order, because of *error*; the caller has not told of an end."""
         self._move(Input.FAIL)
         self._out.clear()
         return Ended(error)
@@ -397,7 +419,7 @@ class Session:
                 if self.state is State.OPEN:
                     happenings.append(message)
             case Receipt() | Refused():
-                if not self._outgoing.remove(message.id):
+                if not (self._outgoing.remove(message.id) or self._files.take_answer(message.id)):
                     raise MalformedRecord("a receipt for a message that was not sent")
                 happenings.append(message)
             case Announce():
@@ -405,8 +427,15 @@ class Session:
                     happenings.append(message)
             case Ping():
                 pass
-            case _:
+            case Ready() | Deny() | Close():
                 raise MalformedRecord("the link is ready already")
+            case _:
+                if not self.features & FILES:
+                    raise MalformedRecord("files come, and one side does not know them")
+                if self.state is State.OPEN:
+                    if isinstance(message, Offer):
+                        self._files.take_offer(message)
+                    happenings.append(message)
 
     def _be_closed(self, close: Close) -> Happening:
         assert self._channel is not None

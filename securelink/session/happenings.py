@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from securelink.errors import SecurelinkError
+from securelink.file_messages import FileMessage
 from securelink.hello import ClientHello
 from securelink.identity import PublicKey
 from securelink.messages import Announce, Deny, Ready, Receipt, Refused, Text
@@ -51,6 +52,7 @@ Happening: TypeAlias = (
     | Receipt
     | Refused
     | Announce
+    | FileMessage
     | Closing
     | Ended
 )

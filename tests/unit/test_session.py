@@ -191,7 +191,7 @@ def test_the_handshake_and_its_sizes() -> None:
     pair.settle()
     assert pair.at_client[1:] == [Ready("alice", 3)]
     assert (pair.client.max_message, pair.server.max_message) == (5000, 7000)
-    assert pair.client.features == pair.server.features == 0
+    assert pair.client.features == pair.server.features == 1
     assert [len(frame) - 4 for frame in pair.to_server] == [4 + 1248, 320]
     assert [len(frame) - 4 for frame in pair.to_client] == [1216, 80]
     assert pair.to_server[0][4:8] == b"SL\x01\x01"
