@@ -109,19 +109,30 @@ def _settings(loaded: LoadedConfig) -> Iterator[tuple[str, str, Any, str]]:
     """Yield the table, key, value and origin of everything that is configured."""
     import msgspec
 
+    from securelink.config.model import KEYS
     from securelink.endpoints import Kind
 
     for table in (field.name for field in msgspec.structs.fields(loaded.config)):
         if table == "peers":
             for name, peer in loaded.config.peers.items():
                 origin = loaded.origin[f"peers.{name}"]
-                # A dot in a bare key would begin a table of its own (TOML 1.0, "Keys").
-                quoted = json_text.dumps(name) if "." in name else name
-                yield f"peers.{quoted}", "id", peer.key.peer_id, origin
+                yield f"peers.{_quoted(name)}", "id", peer.key.peer_id, origin
                 for kind in Kind:
                     addresses = [str(one) for one in peer.endpoints if one.kind is kind]
                     if addresses:
-                        yield f"peers.{quoted}", str(kind), addresses, origin
-        else:
-            for key, value in msgspec.structs.asdict(getattr(loaded.config, table)).items():
-                yield table, key, value, loaded.origin[f"{table}.{key}"]
+                        yield f"peers.{_quoted(name)}", str(kind), addresses, origin
+            continue
+        for key in KEYS[table]:
+            value = getattr(getattr(loaded.config, table), key)
+            yield table, key, value, loaded.origin[f"{table}.{key}"]
+        if table == "files":
+            for name, files in loaded.config.files.peers.items():
+                for key, value in msgspec.structs.asdict(files).items():
+                    if value is not None:
+                        origin = loaded.origin[f"files.peers.{name}"]
+                        yield f"files.peers.{_quoted(name)}", key, value, origin
+
+
+def _quoted(name: str) -> str:
+    """A peer's name as a part of a table's: a dot would begin a table of its own (TOML 1.0)."""
+    return json_text.dumps(name) if "." in name else name

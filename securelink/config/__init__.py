@@ -8,27 +8,35 @@ likely a mistyped one.
 
 from securelink.config.loading import LoadedConfig, load
 from securelink.config.model import (
+    CONFLICTS,
     DEFAULT_PORT,
     LOG_LEVELS,
     ClientConfig,
     Config,
     ConfiguredPeer,
+    ConfiguredPeerFiles,
+    FilesConfig,
     LogConfig,
     NatConfig,
     NodeConfig,
+    PeerFiles,
     ServerConfig,
 )
 
 __all__ = [
+    "CONFLICTS",
     "DEFAULT_PORT",
     "LOG_LEVELS",
     "ClientConfig",
     "Config",
     "ConfiguredPeer",
+    "ConfiguredPeerFiles",
+    "FilesConfig",
     "LoadedConfig",
     "LogConfig",
     "NatConfig",
     "NodeConfig",
+    "PeerFiles",
     "ServerConfig",
     "load",
 ]

@@ -11,9 +11,12 @@ from securelink.config import values
 from securelink.config.document import Document, Place
 from securelink.config.model import (
     KEYS,
+    PEER_FILES_KEYS,
     ClientConfig,
     Config,
     ConfiguredPeer,
+    ConfiguredPeerFiles,
+    FilesConfig,
     LogConfig,
     NatConfig,
     NodeConfig,
@@ -35,8 +38,8 @@ _PEER_KEYS = ("id", *map(str, Kind))
 class LoadedConfig:
     """A configuration, and where each of its values comes from.
 
-    `origin` has an entry for every dotted key, such as `server.port`, and for every `peers.NAME`:
-    `default`, or the name of the file, the variable or the flag.
+    `origin` has an entry for every dotted key, such as `server.port`, for every `peers.NAME` and
+    every `files.peers.NAME`: `default`, or the name of the file, the variable or the flag.
     """
 
     config: Config
@@ -83,6 +86,7 @@ def load(
         server=ServerConfig(**found["server"]),
         nat=NatConfig(**found["nat"]),
         client=ClientConfig(**found["client"]),
+        files=FilesConfig(**found["files"], peers=_peer_files(document)),
         peers=_peers(document),
         limits=limits,
         log=LogConfig(**found["log"]),
@@ -90,6 +94,7 @@ def load(
     origin = {f"{table}.{key}": "default" for table, keys in KEYS.items() for key in keys}
     origin |= {key: place.origin for key, place in places.items()}
     origin |= {f"peers.{name}": file.name for name in config.peers}
+    origin |= {f"files.peers.{name}": file.name for name in config.files.peers}
     return LoadedConfig(config, origin)
 
 
@@ -111,6 +116,8 @@ def _from_file(document: Document) -> list[_Setting]:
         if table == "peers":
             continue
         for key, value in content.items():
+            if (table, key) == ("files", "peers"):
+                continue
             here = document.place(table, key)
             if key not in KEYS[table]:
                 raise here.unknown("key", key, KEYS[table])
@@ -126,7 +133,7 @@ def _from_environment(environ: Mapping[str, str]) -> list[_Setting]:
         if not variable.startswith(_PREFIX) or not separator or table not in (*KEYS, "peers"):
             continue
         place = Place(variable, variable)
-        if table == "peers":
+        if table == "peers" or (table == "files" and key.startswith("peers")):
             raise place.error("peers can't be set in the environment", "set them in the file")
         if key not in KEYS[table]:
             known = [f"{_PREFIX}{table}_{name}".upper() for name in KEYS[table]]
@@ -173,4 +180,26 @@ def _peers(document: Document) -> dict[str, ConfiguredPeer]:
                 raise here.error(f"peers.{other} has the same id", "keep one of the two")
         line = document.lines.get(("peers", name))
         peers[name] = ConfiguredPeer(key=public_key, endpoints=tuple(found), line=line)
+    return peers
+
+
+def _peer_files(document: Document) -> dict[str, ConfiguredPeerFiles]:
+    tables = document.tables.get("files", {}).get("peers", {})
+    if not isinstance(tables, dict):
+        raise document.place("files", "peers").error(
+            "expected a table, written as [files.peers.NAME]"
+        )
+    peers: dict[str, ConfiguredPeerFiles] = {}
+    for name, content in tables.items():
+        place = document.place("files", "peers", name)
+        values.at(place, names.check, name)
+        if not isinstance(content, dict):
+            raise place.error(f"expected a table, written as [files.peers.{name}]")
+        found: dict[str, Any] = {}
+        for key, value in content.items():
+            here = document.place("files", "peers", name, key)
+            if key not in PEER_FILES_KEYS:
+                raise here.unknown("key", key, PEER_FILES_KEYS)
+            found[key] = values.read("files", key, value, here)
+        peers[name] = ConfiguredPeerFiles(**found)
     return peers

@@ -16,6 +16,8 @@ NAT_METHODS = ("auto", *Method)
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
+CONFLICTS = ("rename", "skip", "overwrite")
+
 
 class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     """`[node]`."""
@@ -86,6 +88,73 @@ class ClientConfig(msgspec.Struct, frozen=True, kw_only=True):
     timeout: float = 30.0
     """For how many seconds a message is tried; 0: for ever."""
 
+    queue: bool = False
+    """Whether what could not be delivered in that time is delivered later."""
+
+
+class PeerFiles(msgspec.Struct, frozen=True, kw_only=True):
+    """What one peer may send."""
+
+    accept: bool
+    """Whether it may send files at all."""
+
+    largest: int
+    """The most bytes of one file; 0: any."""
+
+    quota: int
+    """The most bytes of its folder; 0: any."""
+
+
+class ConfiguredPeerFiles(msgspec.Struct, frozen=True, kw_only=True):
+    """`[files.peers.NAME]`: what differs for one peer; None: what `[files]` says."""
+
+    accept: bool | None = None
+    largest: int | None = None
+    quota: int | None = None
+
+
+class FilesConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """`[files]`: what happens with the files that peers send."""
+
+    folder: str = ""
+    """Where they go, absolute or from `~`; empty: see `Home.files_folder`."""
+
+    conflict: str = "rename"
+    """What happens when there is such a name already, one of `CONFLICTS`."""
+
+    accept: bool = True
+    """Whether peers may send files at all."""
+
+    largest: int = 0
+    """The most bytes of one file; 0: any."""
+
+    quota: int = 0
+    """The most bytes of the folder of one peer; 0: any."""
+
+    total: int = 0
+    """The most bytes of the whole folder, all peers together; 0: any."""
+
+    keep_free: int = 1 << 30
+    """Bytes of the disk that are left alone."""
+
+    checksum: bool = False
+    """Whether the event of a received file holds its SHA-256."""
+
+    partial_days: int = 30
+    """After how many days an unfinished file is deleted; 0: never."""
+
+    peers: dict[str, ConfiguredPeerFiles] = {}
+    """What differs for one peer, by its name."""
+
+    def of(self, peer: str) -> PeerFiles:
+        """Return what the peer with that name may send."""
+        own = self.peers.get(peer, ConfiguredPeerFiles())
+        return PeerFiles(
+            accept=self.accept if own.accept is None else own.accept,
+            largest=self.largest if own.largest is None else own.largest,
+            quota=self.quota if own.quota is None else own.quota,
+        )
+
 
 class LogConfig(msgspec.Struct, frozen=True, kw_only=True):
     """`[log]`."""
@@ -110,6 +179,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     server: ServerConfig = ServerConfig()
     nat: NatConfig = NatConfig()
     client: ClientConfig = ClientConfig()
+    files: FilesConfig = FilesConfig()
     peers: dict[str, ConfiguredPeer] = {}
     limits: Limits = Limits()
     log: LogConfig = LogConfig()
@@ -120,13 +190,17 @@ TABLES: dict[str, type[msgspec.Struct]] = {
     "server": ServerConfig,
     "nat": NatConfig,
     "client": ClientConfig,
+    "files": FilesConfig,
     "limits": Limits,
     "log": LogConfig,
 }
-"""The tables whose keys are fixed: all but `[peers]`."""
+"""The tables whose keys are fixed: all but `[peers]` and `[files.peers]`."""
 
 KEYS: dict[str, dict[str, msgspec.structs.FieldInfo]] = {
-    table: {field.name: field for field in msgspec.structs.fields(struct)}
+    table: {field.name: field for field in msgspec.structs.fields(struct) if field.name != "peers"}
     for table, struct in TABLES.items()
 }
 """Their keys, each with its type and default."""
+
+PEER_FILES_KEYS = tuple(field.name for field in msgspec.structs.fields(ConfiguredPeerFiles))
+"""The keys of `[files.peers.NAME]`, each also one of `[files]`."""

@@ -12,7 +12,8 @@ import re
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from securelink import endpoints, names
-from securelink.config.model import DEFAULT_PORT, KEYS, LOG_LEVELS, NAT_METHODS
+from securelink.config import sizes
+from securelink.config.model import CONFLICTS, DEFAULT_PORT, KEYS, LOG_LEVELS, NAT_METHODS
 from securelink.endpoints import Kind
 from securelink.errors import SecurelinkError
 from securelink.nat import stun
@@ -41,8 +42,10 @@ def read(table: str, key: str, value: object, place: Place) -> Any:
     Raises:
         ConfigError: naming *place*, what is wrong with it, and what would be right.
     """
-    typed = at(place, _BY_TYPE[KEYS[table][key].type], value)
-    check = _CHECKS.get(f"{table}.{key}") or (_positive if table == "limits" else None)
+    dotted = f"{table}.{key}"
+    reader = size if dotted in _SIZES else _BY_TYPE[KEYS[table][key].type]
+    typed = at(place, reader, value)
+    check = _CHECKS.get(dotted) or (_positive if table == "limits" else None)
     return typed if check is None else at(place, check, typed)
 
 
@@ -75,6 +78,16 @@ def texts(value: object) -> tuple[str, ...]:
 def address(value: str) -> tuple[str, int]:
     """Return the host and port of a peer's HOST[:PORT]."""
     return endpoints.parse(value, default_port=DEFAULT_PORT)
+
+
+def size(value: object) -> int:
+    """Return the bytes that *value* stands for, a whole number or a text such as `1 GiB`."""
+    found = sizes.parse(value) if isinstance(value, str) else value
+    if isinstance(found, int) and not isinstance(found, bool):
+        if 0 <= found <= sizes.LARGEST_SIZE:
+            return found
+        raise ValueError(f"expected 0 or more bytes, and {sizes.LARGEST_SIZE} at most, not {found}")
+    raise ValueError(f'expected a size such as "500 MB", "1 GiB" or 0, not {_shown(value)}')
 
 
 def _whole(value: object) -> int:
@@ -212,11 +225,26 @@ def _stun(value: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(value))
 
 
+def _folder(value: str) -> str:
+    # Commands are called from anywhere, and all of them must find the same folder.
+    if "\0" not in value and (not value or value[0] in "/~"):
+        return value
+    raise ValueError(f"expected a path that begins with / or ~, not {_shown(value)}")
+
+
+def _conflict(value: str) -> str:
+    if value in CONFLICTS:
+        return value
+    raise ValueError(f"expected one of {', '.join(CONFLICTS)}, not {value!r}")
+
+
 def _log_level(value: str) -> str:
     if value in LOG_LEVELS:
         return value
     raise ValueError(f"expected one of {', '.join(LOG_LEVELS)}, not {value!r}")
 
+
+_SIZES = frozenset(f"files.{key}" for key in ("largest", "quota", "total", "keep_free"))
 
 _CHECKS: dict[str, Callable[[Any], Any]] = {
     "node.name": _name,
@@ -232,6 +260,9 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "client.peer": _name,
     "client.endpoint": _endpoint,
     "client.timeout": _not_negative,
+    "files.folder": _folder,
+    "files.conflict": _conflict,
+    "files.partial_days": _not_negative,
     "limits.max_message": _max_message,
     "log.level": _log_level,
 }

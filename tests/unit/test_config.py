@@ -15,8 +15,10 @@ from securelink.config import (
     DEFAULT_PORT,
     ClientConfig,
     Config,
+    FilesConfig,
     LogConfig,
     NodeConfig,
+    PeerFiles,
     ServerConfig,
     load,
 )
@@ -79,6 +81,15 @@ def test_every_key_in_the_example_is_explained():
             assert before.startswith("# "), line
 
 
+def test_the_limits_of_one_peer_in_the_example_can_be_uncommented(write):
+    text = (ROOT / "config.example.toml").read_text()
+    start = text.index("# [files.peers.alice]")
+    table = text[start : text.index("\n\n", start)].replace("# ", "")
+    assert load(write(table), environ={}).config.files.of("alice") == PeerFiles(
+        accept=True, largest=10**10, quota=10**11
+    )
+
+
 def test_the_peer_in_the_example_can_be_uncommented(write):
     text = (ROOT / "config.example.toml").read_text()
     start = text.index("# [peers.alice]")
@@ -114,6 +125,16 @@ OTHER = {
     "client.peer": ("alice", '"alice"', "alice"),
     "client.endpoint": ("lan", '"lan"', "lan"),
     "client.timeout": (2.5, "2.5", "2.5"),
+    "client.queue": (True, "true", "yes"),
+    "files.folder": ("/srv/a b", '"/srv/a b"', "/srv/a b"),
+    "files.conflict": ("skip", '"skip"', "skip"),
+    "files.accept": (False, "false", "no"),
+    "files.largest": (500_000_000, '"500 MB"', "500 MB"),
+    "files.quota": (7, "7", "7"),
+    "files.total": (1 << 40, '"1 TiB"', "1099511627776"),
+    "files.keep_free": (0, "0", "0"),
+    "files.checksum": (True, "true", "yes"),
+    "files.partial_days": (0, "0", "0"),
     "limits.max_message": (100, "100", "100"),
     "limits.handshake_timeout": (3.0, "3", "3"),
     "limits.unproven": (9, "9", "9"),
@@ -260,6 +281,60 @@ id = "{BOB.peer_id.lower().replace("-", "")}"
 
 
 @pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ("0", 0),
+        ("1", 1),
+        ('"1"', 1),
+        ('" 12 b "', 12),
+        ('"1kB"', 1000),
+        ('"1 KiB"', 1024),
+        ('"1.5 GB"', 1_500_000_000),
+        ('"2 mib"', 2 << 20),
+        ('"1 TB"', 10**12),
+        ('"1 PiB"', 1 << 50),
+        ('"0.1 B"', 1),
+        ("9223372036854775807", (1 << 63) - 1),
+    ],
+)
+def test_sizes_as_people_write_them(written, expected, write):
+    assert load(write(f"[files]\nlargest = {written}"), environ={}).config.files.largest == expected
+
+
+@pytest.mark.parametrize(
+    "written", ["", "B", "1 G", "1k", "-1 kB", "1,5 GB", "1. GB", "1  kB", "٣"]
+)
+def test_what_is_no_size(written, write):
+    message = error_of(write(f"[files]\nlargest = '{written}'")).message
+    assert message.endswith(f'such as "500 MB", "1 GiB" or 0, not \'{written}\'')
+
+
+def test_what_one_peer_may_send(write):
+    file = write(
+        """\
+[files]
+largest = "1 MB"
+quota = "1 GB"
+
+[files.peers.bob]
+accept = false
+quota = 0
+
+[files.peers."a.b"]
+largest = "2 MB"
+"""
+    )
+    loaded = load(file, environ={"SECURELINK_FILES_QUOTA": "5"})
+    files = loaded.config.files
+    assert files.of("bob") == PeerFiles(accept=False, largest=1_000_000, quota=0)
+    assert files.of("a.b") == PeerFiles(accept=True, largest=2_000_000, quota=5)
+    assert files.of("carol") == PeerFiles(accept=True, largest=1_000_000, quota=5)
+    assert FilesConfig().of("carol") == PeerFiles(accept=True, largest=0, quota=0)
+    assert loaded.origin["files.peers.bob"] == "config.toml"
+    assert loaded.origin["files.peers.a.b"] == "config.toml"
+
+
+@pytest.mark.parametrize(
     ("text", "line"),
     [
         ('x = 1\n[peers]\nbob = { id = "ID" }', 3),
@@ -394,6 +469,57 @@ WRONG = {
         "[client]\ntimeout = 1e308",
         "client.timeout: expected 0 or more, and 1000000000 at most, not 1e+308",
     ),
+    "folder from somewhere": (
+        "[files]\nfolder = 'in'",
+        ", line 2: files.folder: expected a path that begins with / or ~, not 'in'",
+    ),
+    "folder with a zero": (
+        '[files]\nfolder = "/a\\u0000b"',
+        "files.folder: expected a path that begins with / or ~, not '/a\\x00b'",
+    ),
+    "conflict": (
+        "[files]\nconflict = 'replace'",
+        "files.conflict: expected one of rename, skip, overwrite, not 'replace'",
+    ),
+    "size without a unit that is known": (
+        "[files]\nlargest = '1G'",
+        'files.largest: expected a size such as "500 MB", "1 GiB" or 0, not \'1G\'',
+    ),
+    "size below zero": (
+        "[files]\nquota = -1",
+        "files.quota: expected 0 or more bytes, and 9223372036854775807 at most, not -1",
+    ),
+    "size beyond all": (
+        "[files]\nquota = '9999 PB'",
+        "files.quota: expected 0 or more bytes, and 9223372036854775807 at most, not",
+    ),
+    "truth for a size": ("[files]\ntotal = true", "files.total: expected a size such as"),
+    "fraction for a size": ("[files]\ntotal = 1.5", "files.total: expected a size such as"),
+    "days below zero": (
+        "[files]\npartial_days = -1",
+        "files.partial_days: expected 0 or more, and 1000000000 at most, not -1",
+    ),
+    "files' peers are no table": (
+        "[files]\npeers = 1",
+        ", line 2: files.peers: expected a table, written as [files.peers.NAME]",
+    ),
+    "a file's peer is no table": (
+        "[files.peers]\nbob = 1",
+        ", line 2: files.peers.bob: expected a table, written as [files.peers.bob]",
+    ),
+    "a file's peer that can't be": ("[files.peers.Bob]", "files.peers.Bob: a name can't hold 'B'"),
+    "key that no peer has": (
+        "[files.peers.bob]\nquotas = 1",
+        ", line 2: files.peers.bob.quotas: unknown key; did you mean quota?",
+    ),
+    "key that is for all": (
+        "[files.peers.bob]\nconflict = 'skip'",
+        ", line 2: files.peers.bob.conflict: unknown key",
+    ),
+    "a peer's size": (
+        "[files.peers.bob]\nlargest = 'much'",
+        ", line 2: files.peers.bob.largest: expected a size such as",
+    ),
     "message of nothing": ("[limits]\nmax_message = 0", "expected 1 to 2147483648 bytes, not 0"),
     "message too long": ("[limits]\nmax_message = 2147483649", "expected 1 to 2147483648 bytes"),
     "limit of nothing": (
@@ -436,7 +562,8 @@ def test_the_longest_message_and_the_shortest_are_allowed(write):
 
 def test_a_word_that_is_near_none_gets_them_all(write):
     assert (
-        error_of(write("[zzz]")).hint == "known here: node, server, nat, client, limits, log, peers"
+        error_of(write("[zzz]")).hint
+        == "known here: node, server, nat, client, files, limits, log, peers"
     )
     assert error_of(write("[log]\nx = 1")).hint == "known here: level"
 
@@ -467,6 +594,12 @@ def test_a_file_that_is_a_folder(tmp_path):
         ("SECURELINK_CLIENT_TIMEOUT", "nan", "SECURELINK_CLIENT_TIMEOUT: expected a number"),
         ("SECURELINK_LOG_LEVEL", "loud", "SECURELINK_LOG_LEVEL: expected one of debug,"),
         ("SECURELINK_PEERS_BOB_ID", "x", "SECURELINK_PEERS_BOB_ID: peers can't be set"),
+        (
+            "SECURELINK_FILES_PEERS_BOB_QUOTA",
+            "1",
+            "SECURELINK_FILES_PEERS_BOB_QUOTA: peers can't be set",
+        ),
+        ("SECURELINK_FILES_LARGEST", "x", "SECURELINK_FILES_LARGEST: expected a size such as"),
     ],
 )
 def test_every_mistake_in_the_environment_is_told_with_its_variable(
