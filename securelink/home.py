@@ -1,7 +1,7 @@
-"""A node's home: where its configuration, its key, its store and its locks lie.
+"""A node's home: where its configuration, its key, its store, its locks and its files lie.
 
 With `SECURELINK_HOME` everything is in that one folder. Without it the platform's own folders are
-used, one for the configuration and one for the rest.
+used: one for the configuration, the user's downloads for received files, and one for the rest.
 """
 
 from __future__ import annotations
@@ -23,10 +23,12 @@ _SET_IT = f"set {_VARIABLE} to a folder of your own"
 
 @dataclass(frozen=True, slots=True)
 class Home:
-    """The folders of one node, both absolute."""
+    """The folders of one node, all absolute."""
 
     config_folder: Path
     data_folder: Path
+    downloads: Path | None = None
+    """The user's own; None: what is received stays within the data folder."""
 
     @classmethod
     def find(cls, environ: Mapping[str, str] = os.environ, *, platform: str = sys.platform) -> Home:
@@ -46,12 +48,16 @@ class Home:
                     f"{_VARIABLE}: no home folder for {named}", hint=_SET_IT
                 ) from None
             return cls(folder, folder)
-        from platformdirs import user_config_path, user_data_path
+        from platformdirs import user_config_path, user_data_path, user_downloads_path
 
-        config_folder, data_folder = user_config_path("securelink"), user_data_path("securelink")
-        if not (config_folder.is_absolute() and data_folder.is_absolute()):
+        folders = (
+            user_config_path("securelink"),
+            user_data_path("securelink"),
+            user_downloads_path(),
+        )
+        if not all(folder.is_absolute() for folder in folders):
             raise ConfigError("this user's home folder is not known", hint=_SET_IT)
-        return cls(config_folder, data_folder)
+        return cls(*folders)
 
     @property
     def config_file(self) -> Path:
@@ -77,6 +83,27 @@ class Home:
     def serve_lock(self) -> Path:
         """The lock that a running `serve` holds."""
         return self.locks / "serve.lock"
+
+    def files_folder(self, configured: str = "") -> Path:
+        """Return where received files go, each peer's in a folder of its own; it need not exist.
+
+        Args:
+            configured: `[files] folder`; empty where nothing is configured.
+
+        Raises:
+            ConfigError: if it begins with the home of somebody who has none.
+        """
+        if configured:
+            try:
+                return Path(configured).expanduser().absolute()
+            except RuntimeError:
+                raise ConfigError(
+                    f"[files] folder: no home folder for {configured}",
+                    hint="give a path that begins with /",
+                ) from None
+        if self.downloads is None:
+            return self.data_folder / "files"
+        return self.downloads / "securelink"
 
     def create(self) -> None:
         """Make the folders that are missing, open to this user alone.

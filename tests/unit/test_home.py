@@ -40,6 +40,25 @@ def test_the_home_of_nobody():
         Home.find({"SECURELINK_HOME": "~nobody-here/x"})
 
 
+def test_where_received_files_go(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_DOWNLOAD_DIR", str(tmp_path / "Got"))
+    own = Home.find({"SECURELINK_HOME": str(tmp_path / "a")})
+    users = Home.find({})
+    assert own.files_folder() == tmp_path / "a" / "files"
+    assert users.files_folder("") == tmp_path / "Got" / "securelink"
+    for home in (own, users):
+        assert home.files_folder("/srv/in") == Path("/srv/in")
+        assert home.files_folder("~/in") == tmp_path / "in"
+    assert not any(tmp_path.iterdir())
+
+
+def test_files_in_the_home_of_nobody(tmp_path):
+    with pytest.raises(ConfigError, match="folder: no home folder for ~nobody-here/x") as caught:
+        Home(tmp_path, tmp_path).files_folder("~nobody-here/x")
+    assert caught.value.hint == "give a path that begins with /"
+
+
 @pytest.mark.parametrize("environ", [{}, {"SECURELINK_HOME": ""}])
 def test_without_it_the_platforms_folders(environ, tmp_path, monkeypatch):
     for name in ("XDG_CONFIG_HOME", "XDG_DATA_HOME"):
