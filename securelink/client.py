@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from securelink import backoff, endpoints
+from securelink.answers import Settled
 from securelink.clock import now_ms
 from securelink.connect import FIRST_DELAY, LONGEST_DELAY, Connected, dial
 from securelink.delivery import Delivery
@@ -29,7 +30,7 @@ from securelink.errors import (
     Unreachable,
     UsageError,
 )
-from securelink.outgoing import Outgoing, Settled
+from securelink.outgoing import Outgoing
 from securelink.store import addresses, outbox, peers, serving
 from securelink.store.outbox import State
 

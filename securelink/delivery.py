@@ -10,17 +10,19 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from securelink.answers import record
 from securelink.clock import now_ms
 from securelink.endpoints import Endpoint, Kind, is_link_local, kind_of
 from securelink.errors import LinkClosed, SecurelinkError, StoreError, StoreFull
 from securelink.messages import Announce, Receipt, RefusalCode, Refused, Text
 from securelink.session import Closing, Ended, Happening
-from securelink.store import addresses, inbox, outbox
+from securelink.store import addresses, inbox
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Sequence
 
+    from securelink.answers import Recorded
     from securelink.directory import KnownPeer
     from securelink.link import Link
     from securelink.node import Node
@@ -145,7 +147,7 @@ class Delivery:
         texts: Sequence[Text],
         answers: Sequence[Receipt | Refused],
         announced: Announce | None,
-    ) -> list[tuple[int | None, outbox.State, str | None]]:
+    ) -> list[Recorded]:
         now = now_ms()
         for text in texts:
             inbox.receive(
@@ -162,7 +164,7 @@ class Delivery:
             addresses.set_endpoints(
                 conn, self._peer.key.raw, addresses.Source.ANNOUNCED, usable[:MOST_ANNOUNCED], now
             )
-        return self._outgoing.record(conn, answers)
+        return record(conn, self._peer.key.raw, answers)
 
     def _usable(self, announce: Announce) -> list[Endpoint]:
         """What was announced, less the addresses that mean another machine from here."""

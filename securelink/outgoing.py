@@ -17,6 +17,7 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from securelink import backoff, messages, window
+from securelink.answers import Settled, record
 from securelink.clock import now_ms
 from securelink.errors import LinkClosed, StoreError
 from securelink.messages import RefusalCode, Refused, Text
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 
+    from securelink.answers import Recorded
     from securelink.link import Link
     from securelink.locks import FileLock
     from securelink.node import Node
@@ -40,31 +42,7 @@ LONGEST_REST = 60.0
 LOCK_PAUSE = 1.0
 """Seconds until a drain lock that another process holds is tried again."""
 
-REASONS = {
-    RefusalCode.TOO_LONG: "too long",
-    RefusalCode.NOT_ALLOWED: "not allowed",
-    RefusalCode.DISK_FULL: "its disk is full",
-    RefusalCode.QUOTA: "its quota is used up",
-    RefusalCode.BUSY: "its store is busy",
-    RefusalCode.TOO_LARGE: "the file is larger than it takes",
-    RefusalCode.EXISTS: "it has another file of that name",
-    RefusalCode.BAD_NAME: "it cannot have a file of that name",
-}
-
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Settled:
-    """What became of an own row: the state it has now, over which link, and why if not well.
-
-    Without a link another process has settled it.
-    """
-
-    seq: int
-    state: State
-    link: Link | None
-    reason: str | None = None
 
 
 class Outgoing:
@@ -135,46 +113,22 @@ class Outgoing:
 
     # ---- what came back
 
-    def record(
-        self, conn: sqlite3.Connection, answers: Sequence[messages.Receipt | Refused]
-    ) -> list[tuple[int | None, State, str | None]]:
-        """Write receipts and refusals down; runs in a transaction, so it changes nothing else."""
-        now = now_ms()
-        results: list[tuple[int | None, State, str | None]] = []
-        for answer in answers:
-            if isinstance(answer, Refused):
-                reason = reason_of(answer.code)
-                state = State.REFUSED if answer.permanent else State.WAITING
-                seq = outbox.refused(
-                    conn,
-                    peer=self._peer,
-                    message_id=answer.id,
-                    permanent=answer.permanent,
-                    reason=reason,
-                    now=now,
-                )
-                results.append((seq, state, reason))
-            else:
-                seq = outbox.delivered(conn, peer=self._peer, message_id=answer.id, now=now)
-                results.append((seq, State.DELIVERED, None))
-        return results
-
     def recorded(
         self,
         answers: Sequence[messages.Receipt | Refused],
-        results: Iterable[tuple[int | None, State, str | None]],
+        results: Iterable[Recorded],
         link: Link,
     ) -> None:
-        """Act on what `record` wrote, once it is committed."""
+        """Act on what `answers.record` wrote, once it is committed."""
         refused_for_now = False
-        for answer, (seq, state, reason) in zip(answers, results, strict=True):
+        for answer, result in zip(answers, results, strict=True):
             self._under_way.pop(answer.id, None)
-            if state is State.WAITING:
+            if result.state is State.WAITING:
                 refused_for_now = True
-            elif state is State.DELIVERED:
+            elif result.state is State.DELIVERED:
                 self._rests = None
-            if seq is not None:
-                self._tell(Settled(seq, state, link, reason))
+            if (settled := result.settled(link)) is not None:
+                self._tell(settled)
         if refused_for_now:
             self._rest_a_while()
         elif answers and self._more:
@@ -281,7 +235,7 @@ class Outgoing:
             answers = [
                 Refused(each, permanent=True, code=RefusalCode.TOO_LONG) for each in found.too_long
             ]
-            results = await self._node.store.run(self.record, answers)
+            results = await self._node.store.run(record, self._peer, answers)
             self.recorded(answers, results, link)
         if found.rows:
             await self._send(found.rows, link)
@@ -342,11 +296,3 @@ def _own_row(conn: sqlite3.Connection, seq: int, settled: list[Settled]) -> Outb
     else:
         settled.append(Settled(seq, State.UNCONFIRMED, None, outbox.FORGOTTEN))
     return None
-
-
-def reason_of(code: int) -> str:
-    """What a refusal's code says to a person."""
-    try:
-        return REASONS[RefusalCode(code)]
-    except ValueError:
-        return f"reason {code}"

@@ -30,7 +30,7 @@ ROWS: tuple[tuple[int, frozenset[str]], ...] = (
     (4, frozenset({"nat.keeper"})),
     (4, frozenset({"nat.trial", "nat.machine"})),
     (4, frozenset({"nat.ladder"})),
-    (4, frozenset({"node", "acceptor"})),
+    (4, frozenset({"node", "acceptor", "answers"})),
     (4, frozenset({"connect", "outgoing", "following"})),
     (4, frozenset({"delivery", "pairing"})),
     (5, frozenset({"server", "client", "outward"})),

@@ -21,7 +21,7 @@ from parties import (
     until,
 )
 
-from securelink import outgoing
+from securelink import answers, outgoing
 from securelink.errors import LinkTruncated, StoreBusy
 from securelink.limits import Limits
 from securelink.link import Link
@@ -471,12 +471,12 @@ async def test_a_refusal_for_now_is_told_to_who_owns_the_row(parties: Parties) -
 
 @pytest.mark.parametrize(("code", "reason"), [(1, "too long"), (5, "its store is busy")])
 def test_reasons(code: int, reason: str) -> None:
-    assert outgoing.reason_of(code) == reason
+    assert answers.reason_of(code) == reason
 
 
 def test_every_code_has_a_reason_and_unknown_ones_have_their_number() -> None:
-    assert all(outgoing.reason_of(code) for code in RefusalCode)
-    assert outgoing.reason_of(77) == "reason 77"
+    assert all(answers.reason_of(code) for code in RefusalCode)
+    assert answers.reason_of(77) == "reason 77"
 
 
 # ---- our own store fails

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from nodes import PATIENCE, Machine
 
+from securelink.answers import Settled
 from securelink.connect import Connected, dial
 from securelink.delivery import Delivery
 from securelink.directory import KnownPeer
@@ -16,7 +17,7 @@ from securelink.endpoints import Endpoint, Kind
 from securelink.errors import SecurelinkError
 from securelink.identity import PublicKey
 from securelink.node import Node
-from securelink.outgoing import Outgoing, Settled
+from securelink.outgoing import Outgoing
 
 
 @dataclass
