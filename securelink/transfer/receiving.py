@@ -26,10 +26,12 @@ class State(enum.Enum):
     """Where one transfer stands; the values say it in words."""
 
     ASKED = "the sender waits for our answer"
+    DIGESTING = "we owe the digest of what is here"
     ACCEPTED = "the sender owes a BEGIN"
     EAGER = "its bytes come unasked"
     EAGER_WHOLE = "all has come unasked"
-    SWITCHING = "it was told an offset while its bytes came unasked"
+    STOPPING = "its bytes come unasked, and we owe the digest of what is here"
+    STOPPED = "its bytes come unasked, and the sender owes a BEGIN"
     BEGUN = "its bytes come from the offset of its BEGIN on"
     WHOLE = "all of it has come"
     OVER = "it was answered or cancelled"
@@ -46,26 +48,34 @@ class Input(enum.Enum):
     END = "an END"
     CANCEL = "a CANCEL"
     ACCEPT = "accept()"
+    ACCEPT_NOTHING = "accept() from the start"
+    PREFIX = "prefix()"
     CLOSE = "close()"
 
     __hash__ = object.__hash__
 
 
-OURS = frozenset({Input.ACCEPT, Input.CLOSE})
+THEIRS = frozenset({Input.BEGIN, Input.CHUNK, Input.END, Input.CANCEL})
 
 TRANSITIONS: dict[tuple[State, Input], State] = {
     # there was an earlier attempt: the sender asks
-    (State.ASKED, Input.ACCEPT): State.ACCEPTED,
+    (State.ASKED, Input.ACCEPT_NOTHING): State.ACCEPTED,
+    (State.ASKED, Input.ACCEPT): State.DIGESTING,
+    (State.DIGESTING, Input.PREFIX): State.ACCEPTED,
     (State.ACCEPTED, Input.BEGIN): State.BEGUN,
     # there was none
     (State.EAGER, Input.CHUNK): State.EAGER,
     (State.EAGER, Input.END): State.EAGER_WHOLE,
     # something to compare with is here: what was sent before the sender knows does not count
-    (State.EAGER, Input.ACCEPT): State.SWITCHING,
-    (State.EAGER_WHOLE, Input.ACCEPT): State.SWITCHING,
-    (State.SWITCHING, Input.CHUNK): State.SWITCHING,
-    (State.SWITCHING, Input.END): State.SWITCHING,
-    (State.SWITCHING, Input.BEGIN): State.BEGUN,
+    (State.EAGER, Input.ACCEPT): State.STOPPING,
+    (State.EAGER_WHOLE, Input.ACCEPT): State.STOPPING,
+    (State.STOPPING, Input.PREFIX): State.STOPPED,
+    **{
+        (state, by): state
+        for state in (State.STOPPING, State.STOPPED)
+        for by in (Input.CHUNK, Input.END)
+    },
+    (State.STOPPED, Input.BEGIN): State.BEGUN,
     # both
     (State.BEGUN, Input.CHUNK): State.BEGUN,
     (State.BEGUN, Input.END): State.WHOLE,
@@ -76,6 +86,9 @@ TRANSITIONS: dict[tuple[State, Input], State] = {
     },
     **{(state, Input.CLOSE): State.OVER for state in State if state is not State.OVER},
 }
+
+
+_DROPPING = frozenset({State.STOPPING, State.STOPPED})
 
 
 @dataclass(slots=True, eq=False)
@@ -101,7 +114,7 @@ class Transfer:
             self.state = TRANSITIONS[self.state, by]
         except KeyError:
             text = f"{by.value} is not possible for a file when {self.state.value}"
-            raise (LocalProtocolError if by in OURS else RemoteProtocolError)(text) from None
+            raise (RemoteProtocolError if by in THEIRS else LocalProtocolError)(text) from None
 
 
 class Receiving:
@@ -163,7 +176,7 @@ class Receiving:
         if transfer is None:
             return None
         transfer.move(Input.CHUNK)
-        if transfer.state is State.SWITCHING:
+        if transfer.state in _DROPPING:
             return None
         offset = transfer.received
         transfer.received = offset + len(chunk.data)
@@ -182,7 +195,7 @@ class Receiving:
         if transfer is None:
             return None
         transfer.move(Input.END)
-        if transfer.state is State.SWITCHING:
+        if transfer.state in _DROPPING:
             return None
         offer = transfer.offer
         if end.size != transfer.received or offer.size not in (None, end.size):
@@ -206,17 +219,26 @@ class Receiving:
     # ---- what we decide
 
     def accept(self, number: int, offset: int) -> None:
-        """Have the sender go on from an offset, or compare so much with what is here.
+        """Have the sender go on from an offset, if the digest of what is here, `prefix`, fits.
 
         Raises:
-            LocalProtocolError: it was accepted before, is over, or is not as long.
+            LocalProtocolError: it was accepted before, is over, or is not as long; or nothing
+                of it is here and the sender has not asked.
         """
         transfer = self._ours(number)
         if transfer.offer.size is None or not 0 <= offset <= transfer.offer.size:
             raise LocalProtocolError("an offset beyond the end of a file, or in a stream")
-        transfer.move(Input.ACCEPT)
+        transfer.move(Input.ACCEPT if offset else Input.ACCEPT_NOTHING)
         transfer.accepted = offset
         transfer.received = 0
+
+    def prefix(self, number: int) -> None:
+        """The digest of what was accepted is known, and goes to the sender.
+
+        Raises:
+            LocalProtocolError: nothing was accepted, or it was told before.
+        """
+        self._ours(number).move(Input.PREFIX)
 
     def close(self, number: int) -> None:
         """The transfer was answered for good: what still comes of it is dropped.

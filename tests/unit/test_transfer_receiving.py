@@ -60,6 +60,7 @@ def test_bytes_come_unasked_when_there_was_no_earlier_attempt() -> None:
 def test_a_file_goes_on_where_it_was_cut() -> None:
     it = receiving(offer(ask=True))
     it.accept(1, 6)
+    it.prefix(1)
     transfer = it.begin(Begin(1, 6))
     assert transfer is not None
     assert transfer.resumed == 6
@@ -71,6 +72,7 @@ def test_a_file_goes_on_where_it_was_cut() -> None:
 def test_a_file_starts_over_when_the_prefix_differs() -> None:
     it = receiving(offer(ask=True))
     it.accept(1, 6)
+    it.prefix(1)
     transfer = it.begin(Begin(1, 0))
     assert transfer is not None
     assert (transfer.received, transfer.resumed) == (0, 0)
@@ -82,7 +84,9 @@ def test_what_crosses_our_accept_does_not_count() -> None:
     it = receiving(offer())
     assert it.chunk(Chunk(1, b"1234")) == 0
     it.accept(1, 10)
-    assert it.chunk(Chunk(1, b"567890")) is None
+    assert it.chunk(Chunk(1, b"56")) is None
+    it.prefix(1)
+    assert it.chunk(Chunk(1, b"7890")) is None
     assert it.end(End(1, 10)) is None
     transfer = it.begin(Begin(1, 10))
     assert transfer is not None
@@ -96,6 +100,7 @@ def test_what_has_come_whole_can_still_be_compared() -> None:
     it.end(End(1, 10))
     it.accept(1, 10)
     assert it.open[1].received == 0
+    it.prefix(1)
     it.begin(Begin(1, 0))
     assert it.chunk(Chunk(1, bytes(10))) == 0
 
@@ -199,6 +204,7 @@ def test_a_digest_comes_if_it_was_offered(checksum: bool) -> None:
 def test_a_file_begins_where_it_was_accepted() -> None:
     it = receiving(offer(ask=True))
     it.accept(1, 6)
+    it.prefix(1)
     with theirs("a file begins at an offset that was not accepted"):
         it.begin(Begin(1, 5))
 
@@ -219,6 +225,14 @@ def test_nothing_comes_between_our_accept_and_its_begin() -> None:
     it.accept(1, 0)
     with theirs("a CHUNK is not possible for a file when the sender owes a BEGIN"):
         it.chunk(Chunk(1, b"1"))
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_a_file_begins_when_both_have_compared(asked: bool) -> None:
+    it = receiving(offer(ask=asked))
+    it.accept(1, 6)
+    with pytest.raises(RemoteProtocolError, match=r"^a BEGIN is not possible .* we owe the digest"):
+        it.begin(Begin(1, 6))
 
 
 def test_a_file_begins_once() -> None:
@@ -260,8 +274,23 @@ def test_nothing_follows_a_folder() -> None:
 def test_we_accept_once() -> None:
     it = receiving(offer(ask=True))
     it.accept(1, 0)
-    with ours("accept() is not possible for a file when the sender owes a BEGIN"):
+    with ours("accept() from the start is not possible for a file when the sender owes a BEGIN"):
         it.accept(1, 0)
+
+
+def test_we_accept_nothing_only_when_asked() -> None:
+    with ours("accept() from the start is not possible for a file when its bytes come unasked"):
+        receiving(offer()).accept(1, 0)
+
+
+def test_we_tell_one_digest_of_what_is_here() -> None:
+    it = receiving(offer(ask=True), offer(2, ask=True))
+    it.accept(1, 0)
+    it.accept(2, 5)
+    it.prefix(2)
+    for number in (1, 2):
+        with ours("prefix() is not possible for a file when the sender owes a BEGIN"):
+            it.prefix(number)
 
 
 @pytest.mark.parametrize(("size", "offset"), [(10, 11), (10, -1), (None, 0)])
@@ -279,6 +308,8 @@ def test_we_answer_what_is_open() -> None:
             it.close(number)
         with ours("an answer to a file that is not under way"):
             it.accept(number, 0)
+        with ours("an answer to a file that is not under way"):
+            it.prefix(number)
 
 
 def test_the_table_has_no_way_out_of_the_end_and_one_to_it_from_everywhere() -> None:
@@ -319,6 +350,7 @@ class Machine(RuleBasedStateMachine):
         """Where the sender goes on; None: it waits."""
         self.ended = False
         self.accepted = False
+        self.owes_digest = False
         self.answered = False
         self.whole = False
 
@@ -370,17 +402,27 @@ class Machine(RuleBasedStateMachine):
             case Cancel() as cancel:
                 assert self.it.cancel(cancel) is None, "it was refused before"
 
-    @precondition(lambda self: self.number in self.it.open and not self.accepted)
+    @precondition(
+        lambda self: self.number in self.it.open and not self.accepted and (self.ask or self.size)
+    )
     @rule()
     def accept(self) -> None:
         # Without an earlier attempt it compares the whole with another file that is here.
         if not self.ask:
             self.here[:] = self.content
-        offset = min(len(self.here), self.size)
-        self.it.accept(self.number, offset)
-        self.to_them.append(offset)
         self.accepted = True
         self.whole = False
+        self.it.accept(self.number, len(self.here))
+        self.owes_digest = bool(self.here)
+        if not self.owes_digest:
+            self.to_them.append(0)
+
+    @precondition(lambda self: self.number in self.it.open and self.owes_digest)
+    @rule()
+    def tell_digest(self) -> None:
+        self.it.prefix(self.number)
+        self.to_them.append(len(self.here))
+        self.owes_digest = False
 
     @precondition(lambda self: self.number in self.it.open and not self.whole)
     @rule()
