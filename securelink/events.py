@@ -69,6 +69,25 @@ class Message(_Event, frozen=True, kw_only=True, tag="message"):
     text: str
 
 
+class File(_Event, frozen=True, kw_only=True, tag="file"):
+    """A file is in the inbox and, whole, at `path`. `seq` is of one row with those of texts.
+
+    `name` is what the sender calls it; `size` is in bytes; `sha256`, in hexadecimal, is there if
+    the sender was asked for it; `kind` is `file` or `folder`, which is the folder itself alone.
+    """
+
+    id: str
+    seq: int
+    peer: str
+    peer_id: str
+    received_at: str
+    name: str
+    path: str
+    size: int
+    kind: str
+    sha256: str | None = None
+
+
 class Invite(_Event, frozen=True, kw_only=True, tag="invite"):
     """The invite of `ready`, with the endpoints as they are now: the same token."""
 
@@ -130,6 +149,7 @@ Event: TypeAlias = (
     | LinkUp
     | LinkDown
     | Message
+    | File
     | Invite
     | Mapped
     | MappingFailed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from securelink.config import ConfiguredPeer
     from securelink.directory import Directory
-    from securelink.store.inbox import InboxMessage
+    from securelink.store.inbox import InboxFile, InboxMessage
     from securelink.store.writer import Store
 
 
@@ -49,8 +50,10 @@ def named(known: Directory, messages: Sequence[InboxMessage]) -> list[InboxMessa
     return named
 
 
-def event_of(message: InboxMessage) -> events.Message:
+def event_of(message: InboxMessage) -> events.Message | events.File:
     """What is told of a message in the inbox."""
+    if message.file is not None:
+        return _file_event(message, message.file)
     return events.Message(
         id=ids.to_text(message.id),
         seq=message.seq,
@@ -59,6 +62,22 @@ def event_of(message: InboxMessage) -> events.Message:
         sent_at=events.rfc3339(message.sent_at),
         received_at=events.rfc3339(message.received_at),
         text=message.text,
+    )
+
+
+def _file_event(message: InboxMessage, file: InboxFile) -> events.File:
+    return events.File(
+        id=ids.to_text(message.id),
+        seq=message.seq,
+        peer=message.peer_name,
+        peer_id=PublicKey(message.peer).peer_id,
+        received_at=events.rfc3339(message.received_at),
+        name=file.name,
+        # JSON has no form for a folder's name that is not UTF-8.
+        path=os.fsencode(file.path).decode(errors="backslashreplace"),
+        size=file.size,
+        kind=message.kind,
+        sha256=None if file.sha256 is None else file.sha256.hex(),
     )
 
 

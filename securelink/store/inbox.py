@@ -1,4 +1,5 @@
-"""Messages received: each (peer, ID) enters once, in the order of `seq`, and is remembered.
+"""Messages received, texts and files: each (peer, ID) enters once, in the order of `seq`, and is
+remembered.
 
 `seq` only ever grows, deleted rows included, so a reader that remembers the last one it told
 misses nothing and needs to compare nothing else.
@@ -6,8 +7,9 @@ misses nothing and needs to compare nothing else.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 if TYPE_CHECKING:
     import sqlite3
@@ -25,9 +27,27 @@ _LARGEST = (1 << 63) - 1  # SQLite's integers are signed, `sent_at` on the wire 
 
 _SELECT = (
     "SELECT inbox.seq, inbox.id, inbox.peer, inbox.peer_name, inbox.sent_at, inbox.received_at,"
-    " inbox.text, inbox.read FROM inbox"
+    " inbox.text, inbox.read, files.kind, files.name, files.path, files.size, files.sha256"
+    " FROM inbox LEFT JOIN inbox_files AS files ON files.seq = inbox.seq"
 )
 _SELECT_SEQ = "SELECT inbox.seq FROM inbox"
+
+
+Kind: TypeAlias = Literal["text", "file", "folder"]
+
+
+@dataclass(frozen=True, slots=True)
+class InboxFile:
+    """The file or folder that a message is."""
+
+    name: str
+    """What the sender calls it: components joined by `/`."""
+    path: str
+    """Where it was put, absolute; odd bytes of file names as `os.fsdecode` has them."""
+    size: int
+    """In bytes; 0 for a folder."""
+    sha256: bytes | None
+    """32 bytes, of the whole content, if the sender was asked for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +63,16 @@ class InboxMessage:
     peer_name: str
     """What the peer was called here when the message came; `following.named` gives its name now."""
     sent_at: int
-    """ms since 1970 by the sender's clock, which may say anything."""
+    """ms since 1970 by the sender's clock, which may say anything; of a file, when it came."""
     received_at: int
     """ms since 1970 by this node's clock."""
     text: str
+    """Empty for a file."""
     read: bool
     """Whether a person has been shown it."""
+    kind: Kind = "text"
+    file: InboxFile | None = None
+    """None for a text."""
 
 
 def receive(
@@ -66,17 +90,78 @@ def receive(
     Returns:
         Its `seq`, or None if the message was taken in before: then only the receipt is owed.
     """
-    new = conn.execute(
-        "INSERT INTO seen (peer, id, seen_at) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
-        (peer, message_id, received_at),
-    ).rowcount
-    if not new:
+    if not mark_seen(conn, peer, message_id, received_at):
         return None
     return conn.execute(
         "INSERT INTO inbox (id, peer, peer_name, sent_at, received_at, text)"
         " VALUES (?, ?, ?, ?, ?, ?)",
         (message_id, peer, peer_name, min(sent_at, _LARGEST), received_at, text),
     ).lastrowid
+
+
+def receive_file(
+    conn: sqlite3.Connection,
+    *,
+    peer: bytes,
+    peer_name: str,
+    message_id: bytes,
+    name: str,
+    path: str,
+    size: int,
+    sha256: bytes | None,
+    received_at: int,
+    kind: Literal["file", "folder"],
+) -> int | None:
+    """Take in a file that lies whole at *path*; it may be receipted once this is committed.
+
+    Args:
+        conn: the store.
+        peer: the sender's key, 32 bytes.
+        peer_name: what it is called here.
+        message_id: 16 bytes.
+        name: what the sender calls it.
+        path: where it lies, absolute.
+        size: in bytes.
+        sha256: 32 bytes, of the whole content, if it is known.
+        received_at: ms since 1970.
+        kind: what it is.
+
+    Returns:
+        Its `seq`, or None if it was taken in before: then only the receipt is owed.
+    """
+    seq = receive(
+        conn,
+        peer=peer,
+        peer_name=peer_name,
+        message_id=message_id,
+        sent_at=received_at,
+        text="",
+        received_at=received_at,
+    )
+    if seq is not None:
+        conn.execute(
+            "INSERT INTO inbox_files (seq, kind, size, sha256, name, path)"
+            " VALUES (?, ?, ?, ?, ?, ?)",
+            (seq, kind, size, sha256, name, os.fsencode(path)),
+        )
+    return seq
+
+
+def mark_seen(conn: sqlite3.Connection, peer: bytes, message_id: bytes, now: int) -> bool:
+    """Remember an ID, as of something that is owed a receipt and is in no inbox; True if new."""
+    new = conn.execute(
+        "INSERT INTO seen (peer, id, seen_at) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+        (peer, message_id, now),
+    ).rowcount
+    return new == 1
+
+
+def was_seen(conn: sqlite3.Connection, peer: bytes, message_id: bytes) -> bool:
+    """Tell whether that ID of that peer was taken in before."""
+    row = conn.execute(
+        "SELECT 1 FROM seen WHERE peer = ? AND id = ?", (peer, message_id)
+    ).fetchone()
+    return row is not None
 
 
 def after(
@@ -204,5 +289,17 @@ def _conditions(peer: bytes | None, since: int | None, *, unread: bool) -> tuple
 
 
 def _message(row: tuple[Any, ...]) -> InboxMessage:
-    seq, message_id, peer, peer_name, sent_at, received_at, text, read = row
-    return InboxMessage(seq, message_id, peer, peer_name, sent_at, received_at, text, bool(read))
+    seq, message_id, peer, peer_name, sent_at, received_at, text, read = row[:8]
+    kind, name, path, size, sha256 = row[8:]
+    return InboxMessage(
+        seq=seq,
+        id=message_id,
+        peer=peer,
+        peer_name=peer_name,
+        sent_at=sent_at,
+        received_at=received_at,
+        text=text,
+        read=bool(read),
+        kind=kind or "text",
+        file=None if kind is None else InboxFile(name, os.fsdecode(path), size, sha256),
+    )

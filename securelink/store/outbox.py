@@ -1,5 +1,8 @@
 """Messages that still owe a receipt: one row each, from before its first byte leaves.
 
+Texts are put here; files by `outbox_files`, into the same table, and what becomes of a row is
+told here for both. Only the queues are apart.
+
 A row is *owned* by the `send` that made it while that process lives, and delivered by it alone; or
 *queued* for whichever process has a link to its peer: because it has no owner, or because its
 owner, who has no address of the peer, *shares* it. `TRANSITIONS` is the whole of what can happen
@@ -17,7 +20,7 @@ from securelink.errors import UsageError
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
 DAY = 86_400_000
 
@@ -31,6 +34,9 @@ remembers its ID (`inbox.SEEN_KEPT`), so that it can't arrive twice."""
 REFUSED_KEPT = 30 * DAY
 """How long a refused or unconfirmed row is kept for a person to find, in ms."""
 
+UNFINISHED_KEPT = 30 * DAY
+"""How long the row of a withdrawn file is kept, so that a later attempt goes on under its ID, in
+ms."""
 
 FORGOTTEN = "no record of it is left"
 """The reason to give for a row that was pruned: how it ended, nobody here knows any more."""
@@ -72,10 +78,33 @@ TRANSITIONS: dict[State, frozenset[State]] = {
 _SELECT = (
     "SELECT seq, id, peer, text, sent_at, state, owner, deadline, reason, handed_at FROM outbox"
 )
-_QUEUED = "(owner IS NULL OR shared) AND state IN ('waiting', 'handed')"
+QUEUED = "(owner IS NULL OR shared) AND state IN ('waiting', 'handed')"
+"""A condition in SQL: the row waits for any process with a link, whatever its kind."""
+
+_QUEUED = f"kind = 'text' AND {QUEUED}"
+_PUT_AGAIN = (
+    "UPDATE outbox SET owner = ?, shared = ?, deadline = ?, reason = NULL, ended_at = NULL,"
+    " state = CASE state WHEN 'handed' THEN 'handed' ELSE 'waiting' END"
+)
 _WITHDRAW_OVERDUE = (
     "UPDATE outbox SET state = 'withdrawn', reason = 'not handed over in time', ended_at = ?"
     " WHERE state = 'waiting' AND deadline <= ?"
+)
+
+_KEPT = tuple(
+    (state, kind, kept)
+    for kind, withdrawn_kept in (
+        ("text", ENDED_KEPT),
+        ("file", UNFINISHED_KEPT),
+        ("folder", UNFINISHED_KEPT),
+        ("stream", ENDED_KEPT),
+    )
+    for state, kept in (
+        (State.DELIVERED, ENDED_KEPT),
+        (State.WITHDRAWN, withdrawn_kept),
+        (State.REFUSED, REFUSED_KEPT),
+        (State.UNCONFIRMED, REFUSED_KEPT),
+    )
 )
 
 
@@ -90,7 +119,7 @@ class OutboxRow:
     peer: bytes
     """The recipient's key, 32 bytes."""
     text: str
-    """Empty once it is delivered."""
+    """Empty once it is delivered, and for a file."""
     sent_at: int
     """When it was first put, in ms since 1970."""
     state: State
@@ -151,12 +180,21 @@ def put(
             "this ID was used before, for another text", hint="take a new ID for a new text"
         )
     if state != State.DELIVERED:
-        conn.execute(
-            "UPDATE outbox SET owner = ?, shared = ?, deadline = ?, reason = NULL, ended_at = NULL,"
-            " state = CASE state WHEN 'handed' THEN 'handed' ELSE 'waiting' END WHERE seq = ?",
-            (owner, shared, deadline, seq),
-        )
+        put_again(conn, [seq], owner=owner, shared=shared, deadline=deadline)
     return int(seq)
+
+
+def put_again(
+    conn: sqlite3.Connection,
+    seqs: Collection[int],
+    *,
+    owner: str | None,
+    shared: bool,
+    deadline: int | None,
+) -> None:
+    """Have rows, of which none is delivered, belong to *owner*; what was given up goes again."""
+    marks = ", ".join("?" * len(seqs))
+    conn.execute(f"{_PUT_AGAIN} WHERE seq IN ({marks})", (owner, shared, deadline, *seqs))
 
 
 def hand(conn: sqlite3.Connection, seqs: Iterable[int], now: int) -> list[int]:
@@ -186,7 +224,12 @@ def delivered(conn: sqlite3.Connection, *, peer: bytes, message_id: bytes, now: 
         " WHERE peer = ? AND id = ? AND state <> 'delivered'",
         (now, peer, message_id),
     ).rowcount
-    return _seq(conn, peer, message_id) if changed else None
+    if not changed:
+        return None
+    seq, kind = _seq_and_kind(conn, peer, message_id)
+    if kind != "text":
+        conn.execute("UPDATE outbox_files SET path = x'' WHERE seq = ?", (seq,))
+    return seq
 
 
 def refused(
@@ -208,18 +251,25 @@ def refused(
         " WHERE peer = ? AND id = ? AND state IN ('waiting', 'handed')",
         (state, reason, ended_at, peer, message_id),
     ).rowcount
-    return _seq(conn, peer, message_id) if changed else None
+    return _seq_and_kind(conn, peer, message_id)[0] if changed else None
 
 
-def withdraw(conn: sqlite3.Connection, seq: int, now: int) -> bool:
+def withdraw(conn: sqlite3.Connection, seq: int, now: int, reason: str | None = None) -> bool:
     """Give a row up, unless it was handed to a link before: whoever commits first wins.
+
+    Args:
+        conn: the store.
+        seq: the row.
+        now: ms since 1970.
+        reason: why, in place of why the peer would not take it for now.
 
     Returns:
         Whether it is now withdrawn by this call. If not, it may have left.
     """
     changed = conn.execute(
-        "UPDATE outbox SET state = 'withdrawn', ended_at = ? WHERE seq = ? AND state = 'waiting'",
-        (now, seq),
+        "UPDATE outbox SET state = 'withdrawn', ended_at = ?, reason = ifnull(?, reason)"
+        " WHERE seq = ? AND state = 'waiting'",
+        (now, reason, seq),
     ).rowcount
     return changed == 1
 
@@ -230,7 +280,7 @@ def release(conn: sqlite3.Connection, seq: int) -> None:
 
 
 def queued(conn: sqlite3.Connection, peer: bytes) -> Iterator[OutboxRow]:
-    """Yield the rows that wait for any process with a link to *peer*, in order.
+    """Yield the texts that wait for any process with a link to *peer*, in order.
 
     They are read one by one: all of them together may not fit into memory.
     """
@@ -248,7 +298,7 @@ def count_queued(conn: sqlite3.Connection, peer: bytes) -> int:
 
 
 def peers_with_queued(conn: sqlite3.Connection, among: Iterable[bytes]) -> list[bytes]:
-    """Return those of the keys *among* whose peers have queued rows.
+    """Return those of the keys *among* whose peers have queued texts.
 
     It costs the same however long the queues are, those of other peers too.
     """
@@ -269,10 +319,19 @@ def get(conn: sqlite3.Connection, seq: int) -> OutboxRow | None:
 
 
 def owners(conn: sqlite3.Connection) -> list[str]:
-    """Return the owners of rows that are still on their way."""
+    """Return the owners of rows that are still on their way.
+
+    It costs the same however many rows each of them has.
+    """
     rows = conn.execute(
-        "SELECT DISTINCT owner FROM outbox"
-        " WHERE owner IS NOT NULL AND state IN ('waiting', 'handed') ORDER BY owner"
+        # SELECT DISTINCT would read every row of an owner to find the next one.
+        "WITH RECURSIVE found (owner) AS ("
+        " SELECT min(owner) FROM outbox"
+        " WHERE owner IS NOT NULL AND state IN ('waiting', 'handed')"
+        " UNION ALL SELECT (SELECT min(owner) FROM outbox"
+        " WHERE owner > found.owner AND state IN ('waiting', 'handed'))"
+        " FROM found WHERE owner IS NOT NULL"
+        ") SELECT owner FROM found WHERE owner IS NOT NULL"
     )
     return [owner for (owner,) in rows]
 
@@ -312,21 +371,21 @@ def prune(conn: sqlite3.Connection, now: int) -> None:
     conn.execute(_WITHDRAW_OVERDUE, (now, now))
     conn.execute(
         "UPDATE outbox SET state = 'unconfirmed', reason = 'no receipt ever came', ended_at = ?"
-        " WHERE (state = 'handed' OR state = 'waiting' AND owner IS NULL) AND handed_at < ?",
+        " WHERE (state = 'handed' OR state = 'waiting' AND owner IS NULL)"
+        " AND handed_at < ? AND ended_at IS NULL",
         (now, now - HANDED_KEPT),
     )
-    conn.execute(
-        "DELETE FROM outbox"
-        " WHERE ended_at < CASE WHEN state IN ('refused', 'unconfirmed') THEN ? ELSE ? END",
-        (now - REFUSED_KEPT, now - ENDED_KEPT),
+    conn.executemany(
+        "DELETE FROM outbox WHERE state = ? AND kind = ? AND ended_at < ?",
+        ((state, kind, now - kept) for state, kind, kept in _KEPT),
     )
 
 
-def _seq(conn: sqlite3.Connection, peer: bytes, message_id: bytes) -> int:
-    (seq,) = conn.execute(
-        "SELECT seq FROM outbox WHERE peer = ? AND id = ?", (peer, message_id)
+def _seq_and_kind(conn: sqlite3.Connection, peer: bytes, message_id: bytes) -> tuple[int, str]:
+    seq, kind = conn.execute(
+        "SELECT seq, kind FROM outbox WHERE peer = ? AND id = ?", (peer, message_id)
     ).fetchone()
-    return int(seq)
+    return seq, kind
 
 
 def _row(row: tuple[Any, ...]) -> OutboxRow:

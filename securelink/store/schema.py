@@ -132,7 +132,82 @@ CREATE TABLE mappings (
 );
 """
 
-MIGRATIONS: tuple[str, ...] = (_VERSION_1, _VERSION_2)
+_VERSION_3 = """
+-- A file's row goes on in outbox_files. It stands behind the text, but no query reads it there
+-- without the text: the indexes below know it.
+ALTER TABLE outbox ADD COLUMN kind TEXT NOT NULL DEFAULT 'text'
+    CHECK (kind IN ('text', 'file', 'folder', 'stream'));
+
+CREATE TABLE outbox_files (
+    seq      INTEGER PRIMARY KEY REFERENCES outbox ON DELETE CASCADE,
+    group_id BLOB NOT NULL CHECK (length(group_id) = 16),
+    mode     INTEGER NOT NULL,
+    size     INTEGER, -- NULL for what has none before it is sent: folders and streams
+    mtime    INTEGER NOT NULL,
+    inode    INTEGER NOT NULL,
+    began    INTEGER NOT NULL DEFAULT 0,
+    name     TEXT NOT NULL,
+    path     BLOB NOT NULL -- empty once nothing can be an attempt to send the same again
+);
+CREATE INDEX outbox_files_by_path ON outbox_files (path) WHERE path <> x'';
+
+-- One queue each, and no row in it that somebody else sends: neither is as long as the other.
+DROP INDEX outbox_live;
+CREATE INDEX outbox_queued_texts ON outbox (peer, seq)
+    WHERE kind = 'text' AND (owner IS NULL OR shared) AND state IN ('waiting', 'handed');
+CREATE INDEX outbox_queued_files ON outbox (peer, seq)
+    WHERE kind IN ('file', 'folder') AND (owner IS NULL OR shared)
+          AND state IN ('waiting', 'handed');
+DROP INDEX outbox_owned;
+CREATE INDEX outbox_owned ON outbox (owner, peer, kind <> 'text', seq)
+    WHERE owner IS NOT NULL AND state IN ('waiting', 'handed');
+
+-- What every process looks for when it starts.
+CREATE INDEX outbox_deadlines ON outbox (deadline)
+    WHERE deadline IS NOT NULL AND state = 'waiting';
+CREATE INDEX outbox_handed ON outbox (handed_at)
+    WHERE handed_at IS NOT NULL AND ended_at IS NULL;
+DROP INDEX outbox_ended;
+CREATE INDEX outbox_ended ON outbox (state, kind, ended_at) WHERE ended_at IS NOT NULL;
+
+-- A message in the inbox is a file if it has a row here. A column of inbox would stand behind
+-- texts of a megabyte, to be read past for every line of a list.
+CREATE TABLE inbox_files (
+    seq    INTEGER PRIMARY KEY REFERENCES inbox ON DELETE CASCADE,
+    kind   TEXT NOT NULL CHECK (kind IN ('file', 'folder')),
+    size   INTEGER NOT NULL,
+    sha256 BLOB CHECK (length(sha256) = 32),
+    name   TEXT NOT NULL,
+    path   BLOB NOT NULL
+);
+
+-- Files that have begun to arrive and are large enough to go on later.
+CREATE TABLE partials (
+    peer       BLOB NOT NULL CHECK (length(peer) = 32),
+    id         BLOB NOT NULL CHECK (length(id) = 16),
+    group_id   BLOB NOT NULL CHECK (length(group_id) = 16),
+    name       TEXT NOT NULL,
+    size       INTEGER NOT NULL,
+    mtime      INTEGER NOT NULL,
+    boot       TEXT NOT NULL,
+    synced     INTEGER NOT NULL DEFAULT 0,
+    began_at   INTEGER NOT NULL,
+    touched_at INTEGER NOT NULL,
+    PRIMARY KEY (peer, id)
+) WITHOUT ROWID;
+
+-- Under which name in its peer's folder a group lands.
+CREATE TABLE landings (
+    peer     BLOB NOT NULL CHECK (length(peer) = 32),
+    group_id BLOB NOT NULL CHECK (length(group_id) = 16),
+    name     TEXT NOT NULL,
+    made_at  INTEGER NOT NULL,
+    PRIMARY KEY (peer, group_id)
+) WITHOUT ROWID;
+CREATE INDEX landings_by_time ON landings (made_at);
+"""
+
+MIGRATIONS: tuple[str, ...] = (_VERSION_1, _VERSION_2, _VERSION_3)
 """SQL scripts; the one at index n leads from version n to n + 1."""
 
 

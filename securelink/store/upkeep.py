@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from securelink.store import addresses, inbox, invites, mappings, outbox
+from securelink.store import addresses, inbox, invites, mappings, outbox, partials
 
 if TYPE_CHECKING:
     import sqlite3
@@ -17,3 +17,4 @@ def prune(conn: sqlite3.Connection, now: int) -> None:
     invites.prune(conn, now)
     addresses.prune(conn, now)
     mappings.prune(conn, now)
+    partials.prune(conn, now)
