@@ -27,6 +27,8 @@
     ├─ NoReceipt                                  6
     ├─ StoreError                                 1
     │  ├─ StoreTooNew, StoreBusy, StoreFull       1
+    ├─ TransferError                              1
+    │  ├─ SourceChanged, SourceUnreadable         1
     ├─ AlreadyRunning, PortUnusable               1
     └─ NatError                                   7
        ├─ NoGateway, RouterSilent, RouterFailed, NoUsableAddress
@@ -217,6 +219,18 @@ class StoreBusy(StoreError):
 
 class StoreFull(StoreError):
     """The disk, or a quota on it, is full."""
+
+
+class TransferError(SecurelinkError):
+    """A file could not be carried over."""
+
+
+class SourceChanged(TransferError):
+    """The file to send is gone, or is not what it was when it was looked at."""
+
+
+class SourceUnreadable(TransferError):
+    """The file to send can't be read."""
 
 
 class AlreadyRunning(SecurelinkError):

@@ -20,7 +20,7 @@ ROWS: tuple[tuple[int, frozenset[str]], ...] = (
     (2, frozenset({"session", "transfer"})),
     (2, frozenset({"nat.diagnosis", "nat.rungs"})),
     (3, frozenset({"home", "config", "keyfile", "locks", "interfaces", "store", "link", "clock"})),
-    (3, frozenset({"descriptors", "sparing"})),
+    (3, frozenset({"descriptors", "sparing", "sources"})),
     (3, frozenset({"nat.clock", "nat.route"})),
     (3, frozenset({"nat.datagrams", "nat.search"})),
     (3, frozenset({"nat.clients", "nat.upnp", "nat.outside"})),
