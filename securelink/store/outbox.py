@@ -86,6 +86,12 @@ _PUT_AGAIN = (
     "UPDATE outbox SET owner = ?, shared = ?, deadline = ?, reason = NULL, ended_at = NULL,"
     " state = CASE state WHEN 'handed' THEN 'handed' ELSE 'waiting' END"
 )
+_BURY_WAITING = (
+    "UPDATE outbox SET state = 'withdrawn', owner = NULL, ended_at = ?,"
+    " reason = 'the process that sent it died' WHERE state = 'waiting'"
+)
+_BURY_HANDED = "UPDATE outbox SET owner = NULL WHERE state = 'handed'"
+_OWNED = "owner = ? AND state IN ('waiting', 'handed')"  # in the words of the index outbox_owned
 _WITHDRAW_OVERDUE = (
     "UPDATE outbox SET state = 'withdrawn', reason = 'not handed over in time', ended_at = ?"
     " WHERE state = 'waiting' AND deadline <= ?"
@@ -193,8 +199,7 @@ def put_again(
     deadline: int | None,
 ) -> None:
     """Have rows, of which none is delivered, belong to *owner*; what was given up goes again."""
-    marks = ", ".join("?" * len(seqs))
-    conn.execute(f"{_PUT_AGAIN} WHERE seq IN ({marks})", (owner, shared, deadline, *seqs))
+    conn.execute(f"{_PUT_AGAIN} WHERE seq IN ({marks(seqs)})", (owner, shared, deadline, *seqs))
 
 
 def hand(conn: sqlite3.Connection, seqs: Iterable[int], now: int) -> list[int]:
@@ -342,14 +347,8 @@ def bury_owner(conn: sqlite3.Connection, owner: str, now: int) -> tuple[int, int
     Returns:
         How many rows are now queued, and how many withdrawn.
     """
-    withdrawn = conn.execute(
-        "UPDATE outbox SET state = 'withdrawn', owner = NULL, ended_at = ?,"
-        " reason = 'the process that sent it died' WHERE owner = ? AND state = 'waiting'",
-        (now, owner),
-    ).rowcount
-    handed = conn.execute(
-        "UPDATE outbox SET owner = NULL WHERE owner = ? AND state = 'handed'", (owner,)
-    ).rowcount
+    withdrawn = conn.execute(f"{_BURY_WAITING} AND {_OWNED}", (now, owner)).rowcount
+    handed = conn.execute(f"{_BURY_HANDED} AND {_OWNED}", (owner,)).rowcount
     return handed, withdrawn
 
 
@@ -379,6 +378,11 @@ def prune(conn: sqlite3.Connection, now: int) -> None:
         "DELETE FROM outbox WHERE state = ? AND kind = ? AND ended_at < ?",
         ((state, kind, now - kept) for state, kind, kept in _KEPT),
     )
+
+
+def marks(values: Collection[object]) -> str:
+    """Return the marks that stand for as many values in a statement."""
+    return ", ".join("?" * len(values))
 
 
 def _seq_and_kind(conn: sqlite3.Connection, peer: bytes, message_id: bytes) -> tuple[int, str]:

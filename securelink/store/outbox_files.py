@@ -9,17 +9,15 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from securelink.store import outbox
+from securelink.store import attempts, outbox
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Collection, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
-CHANGED = "the file has changed since"
-"""The reason to give for a row that an attempt with new content has replaced."""
+    from securelink.store.attempts import Attempt
 
 
 class Kind(enum.StrEnum):
@@ -36,22 +34,9 @@ _SELECT = (
     "SELECT outbox.seq, id, group_id, peer, name, path, kind, size, mtime, inode, mode, state,"
     " owner, began, reason FROM outbox JOIN outbox_files USING (seq)"
 )
-_SELECT_EARLIER = (
-    "SELECT path, name, outbox.seq, size, mtime, inode, mode, began"
-    " FROM outbox_files JOIN outbox USING (seq)"
-)
-_REGROUP = "UPDATE outbox_files SET group_id = ?"
-_INSERT = (
-    "INSERT INTO outbox"
-    " (seq, id, kind, peer, sent_at, owner, shared, deadline, state, digest, text)"
-)
-_INSERT_FILE = "INSERT INTO outbox_files (seq, group_id, name, path, size, mtime, inode, mode)"
 _QUEUED = f"kind IN ('file', 'folder') AND {outbox.QUEUED}"
 
-_AS_NEW = (outbox.State.WAITING, b"", "")  # no text has an empty digest, so it can't have the ID
 _BATCH = 500  # times the columns: less than the 32,766 values that a statement may have
-
-_INODES = 1 << 64  # the kernel's are unsigned, SQLite's integers are not
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,32 +133,28 @@ def put(
     done: list[Put] = []
     for start in range(0, len(files), _BATCH):
         batch = files[start : start + _BATCH]
-        earlier = _earlier(conn, peer, batch)
-        taken: list[int] = []
-        modes: list[tuple[int, int]] = []
+        earlier = attempts.earlier(conn, peer, batch)
+        newest = attempts.newest_seq(conn)
         fresh: list[tuple[int, NewFile]] = []
-        newest = _newest_seq(conn)
+        taken: list[tuple[Attempt, NewFile]] = []
+        superseded: list[int] = []
         for file in batch:
-            attempts = earlier.pop((file.path, file.name), [])
-            same = next((each for each in attempts if each.is_of(file)), None)
+            found = earlier.pop((file.path, file.name), [])
+            same = next((each for each in found if each.is_of(file)), None)
             if same is not None:
-                taken.append(same.seq)
-                if file.mode != same.mode:
-                    modes.append((file.mode, same.seq))
-                done.append(Put(same.seq, changed=False, resumed=bool(same.began)))
-                continue
-            for each in attempts:
-                _supersede(conn, each.seq, sent_at)
-            newest += 1
-            fresh.append((newest, file))
-            changed = bool(attempts and attempts[0].began)
-            done.append(Put(newest, changed=changed, resumed=False))
-        outbox.put_again(conn, taken, owner=owner, shared=shared, deadline=deadline)
-        conn.execute(f"{_REGROUP} WHERE seq IN ({_marks(taken)})", (group, *taken))
-        conn.executemany("UPDATE outbox_files SET mode = ? WHERE seq = ?", modes)
-        terms = (peer, sent_at, owner, shared, deadline, *_AS_NEW)
-        _insert(conn, _INSERT, [(seq, new_id(), file.kind, *terms) for seq, file in fresh])
-        _insert(conn, _INSERT_FILE, [(seq, group, *_columns(file)) for seq, file in fresh])
+                taken.append((same, file))
+                done.append(Put(same.seq, changed=False, resumed=same.began))
+            else:
+                superseded += [each.seq for each in found]
+                newest += 1
+                fresh.append((newest, file))
+                done.append(Put(newest, changed=bool(found) and found[0].began, resumed=False))
+        attempts.supersede(conn, superseded, sent_at)
+        seqs = [attempt.seq for attempt, _ in taken]
+        outbox.put_again(conn, seqs, owner=owner, shared=shared, deadline=deadline)
+        attempts.regroup(conn, taken, group)
+        terms = attempts.Terms(peer, sent_at, owner, shared, deadline)
+        attempts.insert(conn, [(seq, new_id(), file) for seq, file in fresh], group, terms)
     return done
 
 
@@ -194,7 +175,7 @@ def group_of(conn: sqlite3.Connection, *, peer: bytes, path: bytes, name: str) -
         " SELECT seq, group_id FROM outbox_files WHERE path = ? AND path <> x'' AND name = ?"
         " UNION ALL SELECT seq, group_id FROM outbox_files"
         " WHERE path > ? AND path < ? AND path <> x'' AND name > ? AND name < ?"
-        ") JOIN outbox USING (seq) WHERE peer = ? GROUP BY group_id"
+        ") CROSS JOIN outbox USING (seq) WHERE peer = ? GROUP BY group_id"
         " HAVING NOT max(owner IS NOT NULL AND state IN ('waiting', 'handed'))"
         " ORDER BY max(seq) DESC LIMIT 1",
         # What follows the slash in ASCII ends everything that begins with one.
@@ -255,76 +236,6 @@ def reset_began(conn: sqlite3.Connection, seqs: Iterable[int]) -> None:
     conn.executemany("UPDATE outbox_files SET began = 0 WHERE seq = ?", ((seq,) for seq in seqs))
 
 
-@dataclass(frozen=True, slots=True)
-class _Earlier:
-    """A row that may be taken over."""
-
-    seq: int
-    size: int | None
-    mtime: int
-    inode: int
-    mode: int
-    began: int
-
-    def is_of(self, file: NewFile) -> bool:
-        """Whether the file is still the same."""
-        now = (file.size, file.mtime, _signed(file.inode))
-        return (self.size, self.mtime, self.inode) == now
-
-
-def _earlier(
-    conn: sqlite3.Connection, peer: bytes, files: Sequence[NewFile]
-) -> dict[tuple[bytes, str], list[_Earlier]]:
-    """The earlier attempts at each path under each name, the newest first."""
-    paths = {file.path for file in files} - {b""}
-    rows = conn.execute(
-        f"{_SELECT_EARLIER} WHERE path IN ({_marks(paths)}) AND path <> x'' AND peer = ?"
-        " AND (owner IS NULL OR state NOT IN ('waiting', 'handed')) ORDER BY outbox.seq DESC",
-        (*paths, peer),
-    )
-    found: dict[tuple[bytes, str], list[_Earlier]] = {}
-    for path, name, *attempt in rows:
-        found.setdefault((path, name), []).append(_Earlier(*attempt))
-    return found
-
-
-def _supersede(conn: sqlite3.Connection, seq: int, now: int) -> None:
-    """Give up an attempt at what the file no longer is, and look at it no more."""
-    outbox.withdraw(conn, seq, now, CHANGED)
-    # What was handed over is still queued, and needs its path: the next link confirms or drops it.
-    conn.execute(
-        "UPDATE outbox_files SET path = x'' WHERE seq = ?1"
-        " AND (SELECT ended_at FROM outbox WHERE seq = ?1) IS NOT NULL",
-        (seq,),
-    )
-
-
-def _insert(conn: sqlite3.Connection, into: str, rows: Sequence[tuple[object, ...]]) -> None:
-    """Insert rows in one statement: one by one they take three times as long."""
-    if rows:
-        values = ", ".join([f"({_marks(rows[0])})"] * len(rows))
-        conn.execute(f"{into} VALUES {values}", [*chain.from_iterable(rows)])
-
-
-def _marks(values: Collection[object]) -> str:
-    return ", ".join("?" * len(values))
-
-
-def _newest_seq(conn: sqlite3.Connection) -> int:
-    """The highest `seq` ever given in the outbox, 0 if none was."""
-    row = conn.execute("SELECT seq FROM sqlite_sequence WHERE name = 'outbox'").fetchone()
-    return 0 if row is None else int(row[0])
-
-
-def _columns(file: NewFile) -> tuple[object, ...]:
-    inode = _signed(file.inode)
-    return file.name, file.path, file.size, file.mtime, inode, file.mode
-
-
-def _signed(inode: int) -> int:
-    return inode - _INODES if inode >= _INODES // 2 else inode
-
-
 def _row(row: tuple[Any, ...]) -> FileRow:
     seq, file_id, group, peer, name, path, kind, size, mtime, inode, mode = row[:11]
     state, owner, began, reason = row[11:]
@@ -338,7 +249,7 @@ def _row(row: tuple[Any, ...]) -> FileRow:
         kind=Kind(kind),
         size=size,
         mtime=mtime,
-        inode=inode % _INODES,
+        inode=attempts.unsigned(inode),
         mode=mode,
         state=outbox.State(state),
         owner=owner,
