@@ -8,6 +8,8 @@ import uuid
 from typing import TYPE_CHECKING, Self
 
 from securelink import directory, keyfile
+from securelink.admission import Room
+from securelink.claims import Claims
 from securelink.clock import now_ms
 from securelink.hello import FEATURES, ClientHello
 from securelink.locks import FileLock, is_held
@@ -40,6 +42,8 @@ class Node:
         identity: its key pair.
         store: the mail, peers and invites.
         scratch: the buffers that all its links share.
+        claims: which of its links receives which file.
+        room: what may still be received.
         owner: this process's name in the outbox, for the rows that it alone delivers.
     """
 
@@ -51,6 +55,8 @@ class Node:
         self.identity = identity
         self.store = store
         self.scratch = Scratch()
+        self.claims = Claims()
+        self.room = Room(config.files)
         self._lock = lock
 
     @classmethod
