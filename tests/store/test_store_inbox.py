@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import os
 import sqlite3
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 
 from securelink.store import inbox
-from securelink.store.inbox import InboxMessage
+from securelink.store.inbox import InboxFile, InboxMessage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,6 +38,31 @@ def receive(
         sent_at=sent_at,
         text=text,
         received_at=received_at,
+    )
+
+
+def receive_file(
+    conn: sqlite3.Connection,
+    value: int,
+    *,
+    name: str = "photos/a.jpg",
+    path: str = "/files/bob/photos/a.jpg",
+    size: int = 5,
+    sha256: bytes | None = None,
+    received_at: int = 1000,
+    kind: Literal["file", "folder"] = "file",
+) -> int | None:
+    return inbox.receive_file(
+        conn,
+        peer=BOB,
+        peer_name="bob",
+        message_id=number(value),
+        name=name,
+        path=path,
+        size=size,
+        sha256=sha256,
+        received_at=received_at,
+        kind=kind,
     )
 
 
@@ -185,3 +211,84 @@ def test_cursor_is_only_raised(conn: sqlite3.Connection) -> None:
     inbox.raise_cursor(conn, "serve", 3)
     assert inbox.cursor(conn, "serve") == 5
     assert inbox.cursor(conn, "receive") is None
+
+
+# ---- files
+
+
+def test_file_comes_back_as_it_came(conn: sqlite3.Connection) -> None:
+    digest = bytes(range(32))
+    assert receive_file(conn, 1, sha256=digest, size=(1 << 63) - 1, received_at=7) == 1
+    assert receive_file(conn, 2, kind="folder", name="photos", size=0) == 2
+    receive(conn, 3)
+    file, folder, text = inbox.after(conn, 0)
+    assert file == InboxMessage(
+        seq=1,
+        id=number(1),
+        peer=BOB,
+        peer_name="bob",
+        sent_at=7,
+        received_at=7,
+        text="",
+        read=False,
+        kind="file",
+        file=InboxFile("photos/a.jpg", "/files/bob/photos/a.jpg", (1 << 63) - 1, digest),
+    )
+    assert inbox.get(conn, BOB, number(1)) == file
+    assert (folder.kind, folder.file) == (
+        "folder",
+        InboxFile("photos", "/files/bob/photos/a.jpg", 0, None),
+    )
+    assert (text.kind, text.file, text.text) == ("text", None, "hello")
+
+
+def test_path_that_is_not_unicode(conn: sqlite3.Connection) -> None:
+    path = os.fsdecode(b"/files/\xff\xfe/a")
+    receive_file(conn, 1, path=path)
+    (message,) = inbox.after(conn, 0)
+    assert message.file is not None
+    assert message.file.path == path
+
+
+def test_file_is_taken_in_once(conn: sqlite3.Connection) -> None:
+    assert receive_file(conn, 1) == 1
+    assert receive_file(conn, 1, path="/elsewhere") is None
+    assert receive(conn, 1) is None
+    assert receive(conn, 2) == 2
+    assert receive_file(conn, 2) is None
+    assert [message.kind for message in inbox.after(conn, 0)] == ["file", "text"]
+
+
+def test_what_is_in_no_inbox_is_remembered_too(conn: sqlite3.Connection) -> None:
+    assert not inbox.was_seen(conn, BOB, number(1))
+    assert inbox.mark_seen(conn, BOB, number(1), 1000) is True
+    assert inbox.mark_seen(conn, BOB, number(1), 2000) is False
+    assert inbox.was_seen(conn, BOB, number(1))
+    assert not inbox.was_seen(conn, EVE, number(1))
+    assert receive_file(conn, 1) is None
+    assert inbox.after(conn, 0) == []
+    receive_file(conn, 2, received_at=2000)
+    assert inbox.was_seen(conn, BOB, number(2))
+    assert inbox.prune_seen(conn, 1001) == 1
+    assert not inbox.was_seen(conn, BOB, number(1))
+
+
+def test_files_stand_among_texts(conn: sqlite3.Connection) -> None:
+    for value in range(1, 6):
+        (receive_file if value % 2 else receive)(conn, value, received_at=1000 * value)
+    assert ids(inbox.after(conn, 0, since=2000, peer=BOB, limit=3)) == [2, 3, 4]
+    inbox.mark_read(conn, [1, 2])
+    assert ids(inbox.after(conn, 0, unread=True)) == [3, 4, 5]
+    assert inbox.before_newest(conn, 2, unread=True) == 3
+    assert inbox.newest_seq(conn) == 5
+
+
+def test_a_files_row_goes_with_its_message(conn: sqlite3.Connection) -> None:
+    for value in range(1, 6):
+        receive_file(conn, value, received_at=1000 * value)
+    assert inbox.delete(conn, [(BOB, number(4)), (BOB, number(9))]) == 1
+    assert inbox.delete_before(conn, 3000) == 2
+    left = [seq for (seq,) in conn.execute("SELECT seq FROM inbox_files ORDER BY seq")]
+    assert left == [3, 5] == ids(inbox.after(conn, 0))
+    assert receive_file(conn, 4) is None
+    assert receive_file(conn, 6) == 6

@@ -1,4 +1,5 @@
-"""The outbox against a model of it, through random histories of several processes."""
+"""The outbox against a model of it, texts and files, through random histories of several
+processes."""
 
 from __future__ import annotations
 
@@ -15,12 +16,15 @@ from hypothesis.stateful import (
     rule,
 )
 
-from securelink.store import outbox, schema
+from securelink.store import outbox, outbox_files, schema
 from securelink.store.outbox import State
+from securelink.store.outbox_files import Kind, NewFile, Put
 
 DAY = 86_400_000
 PEERS = (b"a" * 32, b"b" * 32)
 OWNERS = (None, "x", "y")
+NAMES = ("a", "a/b")
+GROUPS = (b"g" * 16, b"h" * 16)
 LIVE = (State.WAITING, State.HANDED)
 
 
@@ -34,14 +38,33 @@ class Row:
     handed_at: int | None = None
     shared: bool = False
     ended_at: int | None = None
+    file: NewFile | None = None
+    """As it was when it was put; None for a text."""
+    found: bool = True
+    """Whether another attempt may find it."""
+    began: bool = False
+    group: bytes = b""
 
     def end(self, state: State, now: int) -> None:
         self.state = state
         self.ended_at = now
+        if state is State.DELIVERED:
+            self.found = False
+
+    def put_again(self, owner: str | None, shared: bool, deadline: int | None) -> None:
+        self.owner, self.shared, self.deadline, self.ended_at = owner, shared, deadline, None
+        self.state = State.HANDED if self.state is State.HANDED else State.WAITING
 
     @property
     def queued(self) -> bool:
         return (self.owner is None or self.shared) and self.state in LIVE
+
+    @property
+    def kept(self) -> int:
+        if self.state in {State.REFUSED, State.UNCONFIRMED}:
+            return 30 * DAY
+        goes_on = self.file is not None and self.file.kind is not Kind.STREAM
+        return 30 * DAY if self.state is State.WITHDRAWN and goes_on else DAY
 
 
 class OutboxMachine(RuleBasedStateMachine):
@@ -52,8 +75,10 @@ class OutboxMachine(RuleBasedStateMachine):
         self.conn = sqlite3.connect(":memory:", isolation_level=None)
         for script in schema.MIGRATIONS:
             self.conn.executescript(script)
+        self.conn.execute("PRAGMA foreign_keys = ON")
         self.model: dict[int, Row] = {}
         self.now = 1000
+        self.made = 0
         self.before: dict[int, State] = {}
 
     def teardown(self) -> None:
@@ -90,9 +115,87 @@ class OutboxMachine(RuleBasedStateMachine):
         assert seq == known[peer, message_id]
         row = self.model[seq]
         if row.state is not State.DELIVERED:
-            row.owner, row.shared, row.deadline, row.ended_at = owner, shared, deadline, None
-            row.state = State.HANDED if row.state is State.HANDED else State.WAITING
+            row.put_again(owner, shared, deadline)
         return multiple()
+
+    @rule(
+        target=seqs,
+        peer=st.sampled_from(PEERS),
+        kind=st.sampled_from(Kind),
+        name=st.sampled_from(NAMES),
+        mtime=st.integers(0, 1),
+        group=st.sampled_from(GROUPS),
+        owner=st.sampled_from(OWNERS),
+        shared=st.booleans(),
+        patience=st.none() | st.integers(0, 100),
+    )
+    def put_file(
+        self,
+        peer: bytes,
+        kind: Kind,
+        name: str,
+        mtime: int,
+        group: bytes,
+        owner: str | None,
+        shared: bool,
+        patience: int | None,
+    ) -> object:
+        deadline = None if patience is None else self.now + patience
+        path = b"" if kind is Kind.STREAM else b"/" + name.encode()
+        file = NewFile(name, path, kind, 5 if kind is Kind.FILE else None, mtime, 1, 0o600)
+        made: list[bytes] = []
+
+        def new_id() -> bytes:
+            self.made += 1
+            made.append(self.made.to_bytes(16, "little"))
+            return made[-1]
+
+        (put,) = outbox_files.put(
+            self.conn,
+            peer=peer,
+            files=[file],
+            group=group,
+            new_id=new_id,
+            sent_at=self.now,
+            owner=owner,
+            shared=shared,
+            deadline=deadline,
+        )
+        earlier = [
+            seq
+            for seq, row in sorted(self.model.items(), reverse=True)
+            if row.file is not None and row.file.kind is not Kind.STREAM and row.found
+            if (row.peer, row.file.path, row.file.name) == (peer, path, name)
+            if row.owner is None or row.state not in LIVE
+        ]
+        for seq in earlier:
+            row = self.model[seq]
+            assert row.file is not None
+            if (row.file.size, row.file.mtime) == (file.size, file.mtime):
+                assert put == Put(seq, changed=False, resumed=row.began)
+                assert made == []
+                row.put_again(owner, shared, deadline)
+                row.group = group
+                return multiple()
+        changed = bool(earlier) and self.model[earlier[0]].began
+        assert put == Put(put.seq, changed=changed, resumed=False)
+        assert put.seq > max(self.model, default=0)
+        for seq in earlier:
+            row = self.model[seq]
+            if row.state is State.WAITING:
+                row.end(State.WITHDRAWN, self.now)
+            row.found = row.state is State.HANDED
+        self.model[put.seq] = Row(
+            peer, made[0], owner, deadline, shared=shared, file=file, group=group
+        )
+        return put.seq
+
+    @rule(chosen=st.lists(seqs, unique=True, max_size=4), began=st.booleans())
+    def begin(self, chosen: list[int], began: bool) -> None:
+        (outbox_files.begin if began else outbox_files.reset_began)(self.conn, chosen)
+        for seq in chosen:
+            if seq in self.model:
+                self.model[seq].began = began
 
     @rule(chosen=st.lists(seqs, unique=True, max_size=4))
     def hand(self, chosen: list[int]) -> None:
@@ -190,9 +293,7 @@ class OutboxMachine(RuleBasedStateMachine):
             forgotten = row.state is State.WAITING and row.owner is None and row.handed_at
             if (row.state is State.HANDED or forgotten) and row.handed_at + 60 * DAY < self.now:
                 row.end(State.UNCONFIRMED, self.now)
-            found_later = row.state in {State.REFUSED, State.UNCONFIRMED}
-            kept = 30 * DAY if found_later else DAY
-            if row.ended_at is not None and row.ended_at + kept < self.now:
+            if row.ended_at is not None and row.ended_at + row.kept < self.now:
                 del self.model[seq]
                 self.before.pop(seq, None)
 
@@ -216,20 +317,66 @@ class OutboxMachine(RuleBasedStateMachine):
                 expected.deadline,
                 expected.handed_at,
             )
-            text = "" if expected.state is State.DELIVERED else f"text {expected.message_id[0]}"
-            assert row.text == text
+            ended = expected.state is State.DELIVERED or expected.file is not None
+            assert row.text == ("" if ended else f"text {expected.message_id[0]}")
+
+    @invariant()
+    def files_equal_model(self) -> None:
+        expected = {seq: row for seq, row in self.model.items() if row.file is not None}
+        stored = {seq for (seq,) in self.conn.execute("SELECT seq FROM outbox_files")}
+        assert stored == expected.keys()
+        for seq, known in expected.items():
+            row = outbox_files.get(self.conn, seq)
+            assert row is not None
+            assert known.file is not None
+            path = known.file.path if known.found else b""
+            assert (row.id, row.peer, row.owner, row.state, row.group, row.began) == (
+                known.message_id,
+                known.peer,
+                known.owner,
+                known.state,
+                known.group,
+                known.began,
+            )
+            assert (row.name, row.path, row.kind, row.size, row.mtime) == (
+                known.file.name,
+                path,
+                known.file.kind,
+                known.file.size,
+                known.file.mtime,
+            )
 
     @invariant()
     def queues_equal_model(self) -> None:
         for peer in PEERS:
-            expected = [s for s, row in self.model.items() if row.queued and row.peer == peer]
-            rows = list(outbox.queued(self.conn, peer))
-            assert [row.seq for row in rows] == sorted(expected)
-            assert outbox.count_queued(self.conn, peer) == len(expected)
-        waiting = {row.peer for row in self.model.values() if row.queued}
-        assert set(outbox.peers_with_queued(self.conn, PEERS)) == waiting
+            texts = [s for s, row in self.queued(peer) if row.file is None]
+            assert [row.seq for row in outbox.queued(self.conn, peer)] == texts
+            assert outbox.count_queued(self.conn, peer) == len(texts)
+            assert outbox.peers_with_queued(self.conn, [peer]) == [peer] * bool(texts)
+            files = [
+                s for s, row in self.queued(peer) if row.file and row.file.kind is not Kind.STREAM
+            ]
+            assert [row.seq for row in outbox_files.queued(self.conn, peer, 0, 999)] == files
+            assert outbox_files.peers_with_queued(self.conn, [peer]) == [peer] * bool(files)
         owners = {row.owner for row in self.model.values() if row.owner and row.state in LIVE}
         assert outbox.owners(self.conn) == sorted(owners)
+
+    def queued(self, peer: bytes) -> list[tuple[int, Row]]:
+        return [
+            (s, row) for s, row in sorted(self.model.items()) if row.queued and row.peer == peer
+        ]
+
+    @invariant()
+    def own_rows_equal_model(self) -> None:
+        for peer in PEERS:
+            for owner in OWNERS[1:]:
+                expected = [
+                    seq
+                    for seq, row in sorted(self.model.items())
+                    if row.file and (row.owner, row.peer) == (owner, peer) and row.state in LIVE
+                ]
+                rows = outbox_files.own(self.conn, owner, peer, 0, 999)
+                assert [row.seq for row in rows] == expected
 
     @invariant()
     def steps_stand_in_the_table(self) -> None:

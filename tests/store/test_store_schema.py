@@ -8,7 +8,7 @@ import pytest
 from store_child import child
 
 from securelink.errors import StoreBusy, StoreError, StoreFull, StoreTooNew
-from securelink.store import inbox, schema
+from securelink.store import inbox, outbox, outbox_files, schema
 from securelink.store.database import Database
 
 if TYPE_CHECKING:
@@ -264,6 +264,43 @@ END;
         conn.execute("INSERT INTO notes VALUES ('a;b')")
         assert conn.execute("SELECT n FROM marks").fetchall() == [(1,), (2,)]
     database.close()
+
+
+def test_a_store_from_before_there_were_files(path: Path) -> None:
+    database = Database.open(path, migrations=schema.MIGRATIONS[:2])
+    with database.transaction() as conn:
+        conn.execute(
+            "INSERT INTO inbox VALUES (7, zeroblob(16), zeroblob(32), 'bob', 1, 2, 1, 'hi')"
+        )
+        conn.executemany(
+            "INSERT INTO outbox VALUES (?, zeroblob(32), ?, x'00', 1, ?, ?, 0, ?, NULL, ?, ?, 't')",
+            [
+                (3, b"1" * 16, "waiting", None, None, None, None),
+                (4, b"2" * 16, "handed", "dead", None, 5, None),
+                (5, b"3" * 16, "waiting", "dead", 9, None, None),
+                (9, b"4" * 16, "delivered", None, None, 5, 6),
+            ],
+        )
+    database.close()
+
+    database = Database.open(path)
+    conn = database.connection
+    (message,) = inbox.after(conn, 0)
+    assert (message.seq, message.text, message.kind, message.file) == (7, "hi", "text", None)
+    peer = bytes(32)
+    assert [row.seq for row in outbox.queued(conn, peer)] == [3]
+    assert outbox.owners(conn) == ["dead"]
+    assert outbox.bury_owner(conn, "dead", 10) == (1, 1)
+    assert [row.seq for row in outbox.queued(conn, peer)] == [3, 4]
+    assert outbox_files.queued(conn, peer, 0, 9) == []
+    outbox.prune(conn, 7 + outbox.ENDED_KEPT)
+    rows = [row for (row,) in conn.execute("SELECT seq FROM outbox ORDER BY seq")]
+    assert rows == [3, 4, 5]
+    assert outbox.put(conn, message_id=b"5" * 16, peer=peer, text="new", sent_at=1) == 10
+    assert conn.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    assert conn.execute("PRAGMA foreign_key_check").fetchall() == []
+    database.close()
+    assert path.with_name("securelink.db.v2.bak").exists()
 
 
 def test_the_inbox_high_water_mark_survives_reopening(path: Path) -> None:

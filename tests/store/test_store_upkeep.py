@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from securelink.endpoints import Endpoint, Kind
-from securelink.store import addresses, inbox, invites, outbox, upkeep
+from securelink.store import addresses, inbox, invites, outbox, partials, upkeep
 from securelink.store.addresses import Source
 
 if TYPE_CHECKING:
@@ -31,7 +31,10 @@ def test_prune_reaches_every_table(conn: sqlite3.Connection) -> None:
     lan = Endpoint(Kind.LAN, "192.168.1.20", 24819)
     addresses.set_endpoints(conn, BOB, Source.ANNOUNCED, [lan], 0)
 
+    partials.land(conn, BOB, b"g" * 16, "photos", 0)
+
     upkeep.prune(conn, 1)
+    assert partials.landing_of(conn, BOB, b"g" * 16) == "photos"
     assert receive() is None
     assert outbox.get(conn, seq) is not None
     assert len(invites.list_all(conn)) == 1
@@ -39,6 +42,7 @@ def test_prune_reaches_every_table(conn: sqlite3.Connection) -> None:
 
     upkeep.prune(conn, 91 * 86_400_000)
     assert outbox.get(conn, seq) is None
+    assert partials.landing_of(conn, BOB, b"g" * 16) is None
     assert invites.list_all(conn) == []
     assert addresses.endpoints(conn, BOB) == []
     assert receive() == 2
