@@ -76,7 +76,7 @@ def earlier(
     conn: sqlite3.Connection, peer: bytes, files: Sequence[NewFile]
 ) -> dict[tuple[bytes, str], list[Attempt]]:
     """Return the earlier attempts at each path under each name, the newest first."""
-    paths = {file.path for file in files} - {b""}
+    paths = {file.path for file in files}
     rows = conn.execute(
         f"{_SELECT} WHERE path IN ({marks(paths)}) AND path <> x'' AND peer = ?"
         " AND (owner IS NULL OR state NOT IN ('waiting', 'handed')) ORDER BY outbox.seq DESC",

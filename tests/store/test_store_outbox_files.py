@@ -333,8 +333,10 @@ def test_many_attempts_cost_no_more_than_one(conn: sqlite3.Connection) -> None:
         withdrawn(conn, seq_of(conn, replace(A, size=size)))
     put(conn, *(replace(A, path=b"/x/%d" % number) for number in range(2000)))
     conn.execute("COMMIT")
-    asked = steps(conn, lambda: put(conn, replace(A, size=300)))
-    assert asked < 20
+    assert steps(conn, lambda: put(conn, replace(A, size=300))) < 20
+    some = [replace(B, path=b"/y/%d" % number) for number in range(100)]
+    alone = steps(conn, lambda: put(conn, *some, peer=EVE))
+    assert steps(conn, lambda: put(conn, *some)) < 1.2 * alone
 
 
 # ---- groups
