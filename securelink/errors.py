@@ -20,6 +20,7 @@
     │  ├─ UnknownPeer                             2
     │  ├─ NotThem                                 4
     │  └─ PeerRefused                             5
+    │     └─ Skipped                              5
     ├─ LinkError                                  3
     │  ├─ Unreachable                             3
     │  ├─ LinkClosed                              6
@@ -29,6 +30,7 @@
     │  ├─ StoreTooNew, StoreBusy, StoreFull       1
     ├─ TransferError                              1
     │  ├─ SourceChanged, SourceUnreadable         1
+    │  └─ PartInUse, FileExists, BadPlace, DiskFull
     ├─ AlreadyRunning, PortUnusable               1
     └─ NatError                                   7
        ├─ NoGateway, RouterSilent, RouterFailed, NoUsableAddress
@@ -55,6 +57,7 @@ class ExitCode(enum.IntEnum):
     REFUSED = 5
     UNCONFIRMED = 6
     ROUTER = 7
+    QUEUED = 75
     INTERRUPTED = 130
     TERMINATED = 143
 
@@ -177,6 +180,10 @@ class PeerRefused(PeerError):
     """The right peer answered, and refused."""
 
 
+class Skipped(PeerRefused):
+    """The peer has a file of that name, and was told to keep it."""
+
+
 class LinkError(SecurelinkError):
     """A connection could not be made, or did not hold."""
 
@@ -231,6 +238,22 @@ class SourceChanged(TransferError):
 
 class SourceUnreadable(TransferError):
     """The file to send can't be read."""
+
+
+class PartInUse(TransferError):
+    """Another process receives the same file at present."""
+
+
+class FileExists(TransferError):
+    """There is something of that name already."""
+
+
+class BadPlace(TransferError):
+    """A file can't be put where it belongs, such as below a symbolic link."""
+
+
+class DiskFull(TransferError):
+    """The disk, or a quota on it, is full."""
 
 
 class AlreadyRunning(SecurelinkError):

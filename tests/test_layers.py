@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent / "securelink"
 
 ROWS: tuple[tuple[int, frozenset[str]], ...] = (
     (0, frozenset({"errors", "limits", "base32", "ids"})),
-    (0, frozenset({"names", "identity", "endpoints"})),
+    (0, frozenset({"names", "filenames", "identity", "endpoints"})),
     (1, frozenset({"file_messages"})),
     (1, frozenset({"noise", "framing", "records", "window", "messages", "states", "backoff"})),
     (1, frozenset({"hello", "events", "invite", "gate"})),
@@ -20,6 +20,7 @@ ROWS: tuple[tuple[int, frozenset[str]], ...] = (
     (2, frozenset({"session", "transfer"})),
     (2, frozenset({"nat.diagnosis", "nat.rungs"})),
     (3, frozenset({"home", "config", "keyfile", "locks", "interfaces", "store", "link", "clock"})),
+    (3, frozenset({"landing", "reading", "threads", "lines"})),
     (3, frozenset({"descriptors", "sparing", "sources"})),
     (3, frozenset({"nat.clock", "nat.route"})),
     (3, frozenset({"nat.datagrams", "nat.search"})),
@@ -33,8 +34,9 @@ ROWS: tuple[tuple[int, frozenset[str]], ...] = (
     (4, frozenset({"nat.trial", "nat.machine"})),
     (4, frozenset({"nat.ladder"})),
     (4, frozenset({"node", "acceptor", "answers"})),
-    (4, frozenset({"connect", "outgoing", "following"})),
-    (4, frozenset({"delivery", "pairing"})),
+    (4, frozenset({"connect", "choice", "outgoing", "following", "leaving"})),
+    (4, frozenset({"dispatch", "incoming"})),
+    (4, frozenset({"delivery", "pairing", "parcel"})),
     (5, frozenset({"server", "client", "outward"})),
     (6, frozenset({"service"})),
     (7, frozenset({"cli"})),

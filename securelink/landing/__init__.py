@@ -1,0 +1,26 @@
+"""The receiving disk: parts that grow, and the names that whole files get.
+
+Everything here waits for the disk, so it is called in a thread. Below the root no symbolic link
+is ever followed, also not one that takes a folder's place at the wrong moment: each component is
+opened in the folder before it.
+"""
+
+from securelink.errors import PartInUse
+from securelink.landing.folder import Existing, Kind
+from securelink.landing.landing import Conflict, Landed, Landing, Ready
+from securelink.landing.part import Part, part_path
+from securelink.landing.recovery import Found, recover
+
+__all__ = [
+    "Conflict",
+    "Existing",
+    "Found",
+    "Kind",
+    "Landed",
+    "Landing",
+    "Part",
+    "PartInUse",
+    "Ready",
+    "part_path",
+    "recover",
+]
