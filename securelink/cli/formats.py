@@ -1,9 +1,12 @@
-"""How times, durations and messages look to people."""
+"""How times, durations, sizes, messages and files look to people."""
 
 from __future__ import annotations
 
 import datetime
+import os
 import time
+
+from securelink.cli.output import escape_line, width
 
 # The clock of a message is its sender's word. What lies beyond the calendar is shown as its end.
 _LATEST_MS = 253_402_214_400_000  # 9999-12-31T00:00:00Z
@@ -42,6 +45,19 @@ def duration(seconds: float) -> str:
     return f"{whole} s"
 
 
+def size(count: int) -> str:
+    """Return a number of bytes in a decimal unit, with one decimal under 10: `2.3 MB`, `17 kB`."""
+    if count < 1000:
+        return f"{count} B"
+    number = float(count)
+    for unit in ("kB", "MB", "GB", "TB", "PB", "EB"):
+        number /= 1000
+        # Rounded up to a thousand, it is one of the next unit.
+        if number < 999.5 or unit == "EB":
+            break
+    return f"{number:.1f} {unit}" if number < 9.95 else f"{number:.0f} {unit}"
+
+
 def message_line(received_at: int, peer: str, text: str) -> str:
     """Return a message as a person reads it: `14:05 bob hello`, further lines indented.
 
@@ -52,6 +68,48 @@ def message_line(received_at: int, peer: str, text: str) -> str:
     """
     first, *more = text.rstrip("\r\n").split("\n")
     return "\n".join((f"{clock(received_at)} {peer} {first}", *(f"      {line}" for line in more)))
+
+
+def file_line(
+    received_at: int,
+    peer: str,
+    name: str,
+    path: str,
+    content: int | None,
+    *,
+    columns: int | None = None,
+) -> str:
+    """Return a received file as a person reads it: `14:05 bob a.jpg (2.3 MB) -> ~/files/a.jpg`.
+
+    Args:
+        received_at: milliseconds after 1970.
+        peer: its sender's name here.
+        name: what the sender calls it.
+        path: where it lies.
+        content: its size in bytes, None for a folder.
+        columns: what a line may take; in a longer one the path stands below. None for any.
+    """
+    what, where = file_texts(name, path, content)
+    line = message_line(received_at, peer, f"{what} {where}")
+    if columns is None or width(line) <= columns:
+        return line
+    return message_line(received_at, peer, f"{what}\n{where}")
+
+
+def file_texts(name: str, path: str, content: int | None) -> tuple[str, str]:
+    """Return what came and where it lies, each on one line: `a.jpg (2.3 MB)`, `-> ~/files/a.jpg`.
+
+    Args:
+        name, path, content: as for `file_line`.
+    """
+    what = f"{name}/" if content is None else f"{name} ({size(content)})"
+    return escape_line(what), f"-> {escape_line(_from_home(path))}"
+
+
+def _from_home(path: str) -> str:
+    """The same path, begun with a tilde if it lies in the user's home folder."""
+    home = os.path.expanduser("~").rstrip("/")  # noqa: PTH111 - Path.home raises where there is none
+    return f"~{path[len(home) :]}" if home and path.startswith(f"{home}/") else path
 
 
 def _moment(ms: int) -> datetime.datetime:

@@ -1,4 +1,4 @@
-"""`securelink inbox`: the messages received; show, delete, follow."""
+"""`securelink inbox`: the messages and files received; show, delete, follow."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def list_messages(
     quiet: Quiet = False,
     verbose: Verbose = 0,
 ) -> None:
-    """Show the newest messages, the latest last; * marks those not yet read.
+    """Show the newest messages and files, the latest last; * marks those not yet read.
 
     Read is what was shown on a terminal. -v shows each message's ID.
     """
@@ -129,14 +129,11 @@ def show(
     ] = False,
     json: Json = False,
 ) -> None:
-    """Show one message."""
-    from securelink.cli.fields import write_fields
-    from securelink.cli.formats import clock
+    """Show one message, or where one file lies."""
+    from securelink.cli import received
     from securelink.cli.opened import open_node
     from securelink.cli.output import Output
     from securelink.following import named
-    from securelink.identity import PublicKey
-    from securelink.ids import to_text
     from securelink.store import inbox, lookup
 
     if raw and json:
@@ -148,20 +145,12 @@ def show(
             found = inbox.get(conn, *lookup.message(conn, message_id, peer))
         assert found is not None, "the same snapshot has it"
         (message,) = named(node.directory(), [found])
-        if json:
-            _write_json(output, message)
-        elif raw:
+        if raw and message.file is not None:
+            raise UsageError("that is a file, not a text", hint=f"it is {message.file.path}")
+        if raw:
             output.raw(message.text.encode())
         else:
-            fields = [
-                ("from", f"{message.peer_name} ({PublicKey(message.peer).short})"),
-                ("sent", clock(message.sent_at)),
-                ("received", clock(message.received_at)),
-                ("id", to_text(message.id)),
-            ]
-            write_fields(output, fields)
-            output.line()
-            output.line(message.text)
+            received.write_whole(output, message)
         _mark_read(output, node, [message])
 
 
@@ -181,7 +170,7 @@ def delete(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Delete messages for good."""
+    """Delete messages for good; files that came stay where they are."""
     from securelink.cli.moments import parse_moment
     from securelink.cli.opened import open_node
     from securelink.cli.output import Output
@@ -259,13 +248,11 @@ def _batches(
 
 
 def _show(output: Output, node: OpenedNode, messages: Sequence[InboxMessage]) -> None:
+    from securelink.cli import received
     from securelink.following import named
 
     for message in named(node.directory(), messages):
-        if output.json:
-            _write_json(output, message)
-        else:
-            _write_lines(output, message)
+        received.write(output, message)
     _mark_read(output, node, messages)
 
 
@@ -283,32 +270,6 @@ def _follow(output: Output, node: OpenedNode, told: int, peer: bytes | None) -> 
             _show(output, node, [each for each in found if peer is None or each.peer == peer])
         else:
             time.sleep(LOOK_INTERVAL)
-
-
-def _write_lines(output: Output, message: InboxMessage) -> None:
-    from securelink.cli.formats import clock, message_line
-    from securelink.cli.output import Style, Styled
-    from securelink.ids import to_text
-
-    mark = "  " if message.read else "* "
-    if output.verbose:
-        heading = f"{clock(message.received_at)} {message.peer_name} "
-        output.line(Styled(mark, Style.BOLD), heading, Styled(to_text(message.id), Style.DIM))
-        text = message.text.rstrip("\r\n").replace("\n", "\n        ")
-        output.line(f"        {text}")
-    else:
-        line = message_line(message.received_at, message.peer_name, message.text)
-        output.line(Styled(mark, Style.BOLD), line.replace("\n", "\n  "))
-
-
-def _write_json(output: Output, message: InboxMessage) -> None:
-    import msgspec
-
-    from securelink.following import event_of
-
-    event = msgspec.to_builtins(event_of(message))
-    del event["event"]
-    output.result(event | {"read": message.read})
 
 
 def _mark_read(output: Output, node: OpenedNode, messages: Sequence[InboxMessage]) -> None:

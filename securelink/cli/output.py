@@ -105,6 +105,11 @@ class Output:
         """Whether standard output is a terminal: whether a person reads the results."""
         return self.stdout.is_terminal
 
+    @property
+    def columns(self) -> int | None:
+        """How wide a line of a result may be; None where nobody minds."""
+        return self.stdout.columns if self.is_terminal else None
+
     def result(self, value: object) -> None:
         """Write *value* (anything that msgspec knows) as one line of JSON, at once."""
         self.stdout.write_bytes(msgspec.json.encode(value) + b"\n")

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from securelink import events
-from securelink.cli.formats import message_line
+from securelink.cli.formats import file_line, message_line
 
 if TYPE_CHECKING:
     from securelink.cli.output import Output
@@ -67,6 +67,17 @@ class Screen:
         match event:
             case events.Message():
                 output.line(message_line(_ms(event.received_at), event.peer, event.text))
+            case events.File():
+                content = None if event.kind == "folder" else event.size
+                line = file_line(
+                    _ms(event.received_at),
+                    event.peer,
+                    event.name,
+                    event.path,
+                    content,
+                    columns=output.columns,
+                )
+                output.line(line)
             case events.Paired():
                 also = f", which calls itself {event.calls_itself!r}"
                 output.note(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from securelink.endpoints import Endpoint, kind_of
 from securelink.identity import Identity
@@ -100,6 +100,36 @@ class NodeFiles:
                 sent_at=at,
                 text=text,
                 received_at=at,
+            )
+        return made
+
+    def receive_file(
+        self,
+        name: str,
+        *,
+        path: str | None = None,
+        size: int = 5,
+        sha256: bytes | None = None,
+        kind: Literal["file", "folder"] = "file",
+        peer: PublicKey | None = None,
+        ago: int = 0,
+    ) -> bytes:
+        """Put a file into the inbox as if it had come *ago* seconds before now; return its ID."""
+        self._messages += 1
+        at = now() - 1000 * ago
+        made = uuid7(at, self._messages.to_bytes(10, "big"))
+        with self.store() as conn:
+            inbox.receive_file(
+                conn,
+                peer=(peer or Identity.generate().public).raw,
+                peer_name="bob",
+                message_id=made,
+                name=name,
+                path=path or f"{self.home}/files/bob/{name}",
+                size=size,
+                sha256=sha256,
+                received_at=at,
+                kind=kind,
             )
         return made
 

@@ -320,6 +320,115 @@ def test_messages_to_oneself(call, node):
     assert texts(call("inbox", "--from", "me")) == ["note"]
 
 
+# ---- files
+
+
+@pytest.fixture
+def photo(node):
+    """Return the ID of a file from bob, a paired peer, that lies beside a text of his."""
+    bob = node.peer("bob")
+    node.receive("hello", peer=bob, ago=60)
+    return to_text(
+        node.receive_file(
+            "photos/a.jpg",
+            path="/srv/bob/photos/a (2).jpg",
+            size=2_345_678,
+            sha256=b"\xab" * 32,
+            peer=bob,
+        )
+    )
+
+
+def test_files_stand_among_messages(call, call_on_terminal, node, photo):
+    node.receive_file("photos", path="/srv/bob/photos", kind="folder", size=0)
+    one, two, three = texts(call("inbox"))
+    assert one == "hello"
+    assert two == "photos/a.jpg (2.3 MB) -> /srv/bob/photos/a (2).jpg"
+    assert three == "photos/ -> /srv/bob/photos"
+    narrow = call_on_terminal("inbox", "--limit", "2", columns=40).out.splitlines()
+    assert narrow[0].endswith(" bob photos/a.jpg (2.3 MB)")
+    assert narrow[1] == "        -> /srv/bob/photos/a (2).jpg"
+    assert len(call("inbox", "--unread").out.splitlines()) == 1
+    heading, what, where, *_ = call("inbox", "-v", "--limit", "2").out.splitlines()
+    assert heading.endswith(f" bob {photo}")
+    assert (what, where) == (
+        "        photos/a.jpg (2.3 MB)",
+        "        -> /srv/bob/photos/a (2).jpg",
+    )
+
+
+def test_a_line_that_is_as_long_as_the_terminal(call, call_on_terminal, photo):
+    line = call("inbox").out.splitlines()[1]
+    assert call_on_terminal("inbox", columns=len(line)).out.splitlines()[1] == line
+    assert len(call_on_terminal("inbox", columns=len(line) - 1).out.splitlines()) == 3
+
+
+def test_one_file(call, call_on_terminal, node, photo):
+    done = call("inbox", "show", photo)
+    fields = [line.split(maxsplit=1) for line in done.out.splitlines()]
+    assert [label for label, _ in fields] == [
+        "from", "file", "size", "path", "sha256", "received", "id"
+    ]  # fmt: skip
+    found = dict(fields)
+    assert found["from"].startswith("bob (")
+    assert found["file"] == "photos/a.jpg"
+    assert found["size"] == "2.3 MB (2,345,678 bytes)"
+    assert found["path"] == "/srv/bob/photos/a (2).jpg"
+    assert (found["sha256"], found["id"]) == ("ab" * 32, photo)
+    small = to_text(node.receive_file("s", size=999))
+    assert "\nsize      999 B\n" in call("inbox", "show", small).out
+    assert "sha256" not in call("inbox", "show", small).out
+    folder = to_text(node.receive_file("f", kind="folder", size=0))
+    assert "\nfolder    f\n" in call("inbox", "show", folder).out
+    assert "size" not in call("inbox", "show", folder).out
+    assert len(call("inbox", "--unread", "--json").results) == 4
+    call_on_terminal("inbox", "show", photo)
+    assert len(call("inbox", "--unread", "--json").results) == 3
+
+
+def test_a_file_is_not_a_text(call, photo):
+    done = call("inbox", "show", photo, "--raw")
+    assert (done.status, done.out) == (2, "")
+    assert done.err == (
+        "securelink: error: that is a file, not a text\nhint: it is /srv/bob/photos/a (2).jpg\n"
+    )
+
+
+def test_files_for_scripts(call, node, photo):
+    text, file = call("inbox", "--json").results
+    assert "kind" not in text
+    assert list(file) == [
+        "id", "seq", "peer", "peer_id", "received_at", "name", "path", "size", "kind", "sha256",
+        "read",
+    ]  # fmt: skip
+    assert (file["id"], file["kind"], file["size"]) == (photo, "file", 2_345_678)
+    assert (file["sha256"], file["path"]) == ("ab" * 32, "/srv/bob/photos/a (2).jpg")
+    assert call("inbox", "show", photo, "--json").result == file
+    odd = to_text(node.receive_file("f", path="/srv/\udcff/f"))
+    told = call("inbox", "show", odd, "--json").result
+    assert told["path"] == "/srv/\\xff/f"
+    assert "sha256" not in told
+
+
+def test_a_hostile_name(call, call_on_terminal, node):
+    node.receive_file("a\x1b[2J\u202e\nb", path="/srv/a\n\x1b[2J")
+    for command in (call, call_on_terminal):
+        assert texts(command("inbox")) == ["a\\x1b[2J\\u202e\\x0ab (5 B) -> /srv/a\\x0a\\x1b[2J"]
+
+
+def test_deleting_a_message_leaves_the_file(call, node, tmp_path):
+    path = tmp_path / "a.jpg"
+    path.write_bytes(b"photo")
+    made = to_text(node.receive_file("a.jpg", path=str(path)))
+    assert call("inbox", "delete", made).err == "deleted 1 message\n"
+    assert call("inbox").err == "no messages\n"
+    assert path.read_bytes() == b"photo"
+    node.receive_file("b.jpg", path=str(path), ago=10)
+    assert call("inbox", "delete", "--before", "5s").err == "deleted 1 message\n"
+    assert path.exists()
+    assert "files that came stay" in " ".join(call("inbox", "delete", "--help").out.split())
+
+
 @pytest.fixture
 def follow(node):
     """Start `inbox --follow` with what more is given, its output in a pipe."""

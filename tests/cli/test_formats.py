@@ -1,4 +1,4 @@
-"""Times and durations, as people see them."""
+"""Times, durations, sizes, messages and files, as people see them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from securelink.cli.formats import clock, duration, message_line
+from securelink.cli.formats import clock, duration, file_line, file_texts, message_line, size
 
 NOON = 1_795_608_000_000  # 2026-11-25T12:00:00Z
 
@@ -66,3 +66,64 @@ def test_a_message_as_a_person_reads_it():
     first, second, third = message_line(NOON, "bob", "two\n\nlines\r\n").split("\n")
     assert first.endswith(" bob two")
     assert (second, third) == ("      ", "      lines")
+
+
+@pytest.mark.parametrize(
+    ("count", "expected"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1.0 kB"),
+        (2_345, "2.3 kB"),
+        (9_949, "9.9 kB"),
+        (9_950, "10 kB"),
+        (17_400, "17 kB"),
+        (999_499, "999 kB"),
+        (999_500, "1.0 MB"),
+        (2_300_000, "2.3 MB"),
+        (123_456_789, "123 MB"),
+        (999_999_999, "1.0 GB"),
+        (5 * 10**12, "5.0 TB"),
+        (10**15, "1.0 PB"),
+        (2**63 - 1, "9.2 EB"),
+        (10**22, "10000 EB"),
+    ],
+)
+def test_sizes(count, expected):
+    assert size(count) == expected
+
+
+def test_a_file_as_a_person_reads_it(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/alice/")
+    path = "/home/alice/Downloads/securelink/bob/photos/a.jpg"
+    line = file_line(NOON, "bob", "photos/a.jpg", path, 2_300_000)
+    _, what = line.split(" bob ")
+    assert what == "photos/a.jpg (2.3 MB) -> ~/Downloads/securelink/bob/photos/a.jpg"
+    assert file_line(NOON, "bob", "photos/a.jpg", path, 2_300_000, columns=len(line)) == line
+    first, second = file_line(
+        NOON, "bob", "photos/a.jpg", path, 2_300_000, columns=len(line) - 1
+    ).split("\n")
+    assert first.endswith(" bob photos/a.jpg (2.3 MB)")
+    assert second == "      -> ~/Downloads/securelink/bob/photos/a.jpg"
+    assert file_line(NOON, "bob", "f", "/f", None, columns=200).endswith(" bob f/ -> /f")
+
+
+def test_wide_characters_take_their_room():
+    line = file_line(NOON, "bob", "写真" * 10, "/f", 5)
+    assert "\n" in file_line(NOON, "bob", "写真" * 10, "/f", 5, columns=len(line) + 19)
+    assert "\n" not in file_line(NOON, "bob", "写真" * 10, "/f", 5, columns=len(line) + 20)
+
+
+@pytest.mark.parametrize(
+    ("home", "path", "expected"),
+    [
+        ("/home/alice", "/home/alicia/f", "/home/alicia/f"),
+        ("/home/alice", "/srv/home/alice/f", "/srv/home/alice/f"),
+        ("/home/alice", "/home/alice", "/home/alice"),
+        ("/", "/srv/f", "/srv/f"),
+        ("/home/alice", "/home/alice/\x1b[2J\n\u202e\udcff", "~/\\x1b[2J\\x0a\\u202e\\udcff"),
+    ],
+)
+def test_where_a_file_lies(home, path, expected, monkeypatch):
+    monkeypatch.setenv("HOME", home)
+    assert file_texts("f\n\x1b", path, 0) == ("f\\x0a\\x1b (0 B)", f"-> {expected}")
