@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import struct
 from dataclasses import dataclass
+from typing import ClassVar
 
 from securelink import messages
 from securelink.errors import HandshakeError, LocalProtocolError
@@ -42,6 +43,9 @@ class ServerHello:
 
     features: int
     max_message: int
+
+    takes_files: ClassVar[bool] = True
+    """A server that takes none refuses them one by one."""
 
     def encode(self) -> bytes:
         """64 bytes; LocalProtocolError if a field has no place in them."""

@@ -25,8 +25,8 @@ LARGEST_ITEM = LARGEST - ITEM_HEADER_SIZE
 MORE = 0x80
 
 MOST_ITEMS = LARGEST // (ITEM_HEADER_SIZE + 16) + 1
-"""More items than this are never in one record: the smallest that may come more than once is a
-receipt, with a body of 16 bytes; beside as many of them as fit there is room for one PING."""
+"""No record holds more items than this: as many receipts, with bodies of 16 bytes, as fit, and one
+PING. Some items of files are smaller; whoever sends them keeps to it all the same."""
 
 _HEADER = struct.Struct(">BH")
 _ZEROS = bytes(LARGEST)

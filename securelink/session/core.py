@@ -12,7 +12,7 @@ from securelink.errors import (
     RemoteProtocolError,
     SecurelinkError,
 )
-from securelink.file_messages import Accept, Offer, Prefix
+from securelink.file_messages import Accept, Prefix
 from securelink.framing import FrameReader
 from securelink.hello import FEATURES, FILES, ClientHello, ServerHello
 from securelink.identity import Identity, PublicKey
@@ -92,7 +92,8 @@ class Session:
         self._outgoing = Window()
         self._incoming = Window()
         self._answered: set[bytes] = set()
-        self._files = Files()
+        self._files = Files(wanted=hello.takes_files)
+        self._may_send_files = False
         self._handshake_end = now + limits.handshake_timeout
         self._heartbeat_at = now + limits.heartbeat_interval
         self._last_received = now
@@ -204,10 +205,10 @@ class Session:
         """Let `data_to_send` ask for the items of files whenever nothing else waits.
 
         Raises:
-            LocalProtocolError: one of the sides does not know files.
+            LocalProtocolError: one of the sides does not know files, or the other takes none.
         """
-        if not self.features & FILES:
-            raise LocalProtocolError("the other side does not know files")
+        if not self._may_send_files:
+            raise LocalProtocolError("the other side takes no files")
         self._files.source = source
 
     def send(self, message: Text | Receipt | Refused | Announce | Accept | Prefix) -> None:
@@ -389,6 +390,7 @@ class Session:
     def _meet(self, hello: ClientHello | ServerHello) -> None:
         self.features = FEATURES & hello.features
         self.max_message = hello.max_message
+        self._may_send_files = hello.takes_files and bool(self.features & FILES)
 
     def _start(self, found: list[tuple[int, memoryview | bytes]]) -> list[Happening]:
         """Client: take the server's answer, which stands alone in the first record."""
@@ -433,8 +435,7 @@ class Session:
                 if not self.features & FILES:
                     raise MalformedRecord("files come, and one side does not know them")
                 if self.state is State.OPEN:
-                    if isinstance(message, Offer):
-                        self._files.take_offer(message)
+                    self._files.take(message)
                     happenings.append(message)
 
     def _be_closed(self, close: Close) -> Happening:

@@ -11,13 +11,25 @@ from typing import NamedTuple, Protocol
 
 from securelink import messages, records
 from securelink.errors import MalformedRecord
-from securelink.file_messages import CHUNK_HEADER, FileItem, FileMessage, Offer
+from securelink.file_messages import (
+    CHUNK_HEADER,
+    Accept,
+    Cancel,
+    FileItem,
+    FileMessage,
+    Offer,
+    Prefix,
+)
 
 MOST_OPEN = 256
 """Files in one direction that may owe an answer at the same time."""
 
 SMALLEST_CHUNK = 1024
 """With less room than this left in a record a chunk waits for the next one, in bytes."""
+
+MOST_ITEMS = 512
+"""Items of files in one record. Beside all texts and answers that may be under way they stay
+below `records.MOST_ITEMS`, also when a stream comes byte by byte."""
 
 
 class Data(NamedTuple):
@@ -32,7 +44,10 @@ class Data(NamedTuple):
 
 
 class FileSource(Protocol):
-    """Where a session gets the items of files from, in order."""
+    """Where a session gets the items of files from, in order.
+
+    It offers no more than `MOST_OPEN` files that owe an answer, and nothing that has no encoding.
+    """
 
     def next(self) -> FileMessage | Data | None:
         """Return what goes next, and None when nothing does at present.
@@ -42,28 +57,53 @@ class FileSource(Protocol):
 
 
 class Files:
-    """Both directions' files on one link."""
+    """Both directions' files on one link.
 
-    __slots__ = ("_answered", "_offered", "_owed", "_pending", "source")
+    Args:
+        wanted: whether the other side may send any.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_answered", "_numbers", "_offered", "_owed", "_pending", "_wanted", "source")
+
+    def __init__(self, *, wanted: bool) -> None:
         self.source: FileSource | None = None
+        self._wanted = wanted
         self._pending: FileMessage | Data | None = None
         self._offered: set[bytes] = set()
-        self._owed: set[bytes] = set()
+        self._owed: dict[bytes, int] = {}
+        self._numbers: dict[int, bytes] = {}
         self._answered: set[bytes] = set()
 
-    def take_offer(self, offer: Offer) -> None:
-        """The other side offers a file.
+    def take(self, message: FileMessage) -> None:
+        """The other side says something about a file.
 
         Raises:
-            MalformedRecord: this file, or too many, have no answer yet.
+            MalformedRecord: this side takes no files, or sends none; this file, or too many, have
+                no answer yet.
         """
+        if isinstance(message, Accept | Prefix):
+            if self.source is None:
+                raise MalformedRecord("an answer to a file although none are sent")
+        elif not self._wanted:
+            raise MalformedRecord("files come to a side that takes none")
+        elif isinstance(message, Offer):
+            self._take_offer(message)
+        elif isinstance(message, Cancel):
+            self._take_cancel(message.number)
+
+    def _take_offer(self, offer: Offer) -> None:
         if offer.id in self._owed:
             raise MalformedRecord("a file is offered twice at the same time")
         if len(self._owed) == MOST_OPEN:
             raise MalformedRecord("too many files are offered at the same time")
-        self._owed.add(offer.id)
+        self._owed[offer.id] = offer.number
+        self._numbers[offer.number] = offer.id
+
+    def _take_cancel(self, number: int) -> None:
+        """It owes no answer any more, unless there is one that has not left yet."""
+        file_id = self._numbers.pop(number, None)
+        if file_id is not None and file_id not in self._answered:
+            del self._owed[file_id]
 
     def answer(self, file_id: bytes) -> bool:
         """We answer an offer of theirs; False if that ID owes no answer."""
@@ -75,10 +115,13 @@ class Files:
     def answered(self, file_id: bytes) -> None:
         """Our answer leaves: only now, or else answers pile up for a peer that reads nothing."""
         self._answered.discard(file_id)
-        self._owed.discard(file_id)
+        self._numbers.pop(self._owed.pop(file_id), None)
 
     def take_answer(self, file_id: bytes) -> bool:
-        """They answer an offer of ours; False if that ID owes no answer."""
+        """They answer an offer of ours; False if that ID owes no answer.
+
+        One that we cancelled may get one still, which has crossed with our CANCEL.
+        """
         if file_id not in self._offered:
             return False
         self._offered.remove(file_id)
@@ -86,8 +129,9 @@ class Files:
 
     def fill(self, room: memoryview) -> int:
         """Write items into what is left of a record; return how many bytes they take."""
-        at = 0
-        while (message := self._next()) is not None:
+        at = count = 0
+        while count < MOST_ITEMS and (message := self._next()) is not None:
+            count += 1
             left = len(room) - at - records.ITEM_HEADER_SIZE
             if isinstance(message, Data):
                 if left < SMALLEST_CHUNK:

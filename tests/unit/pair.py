@@ -38,7 +38,7 @@ _scratch = Scratch()
 
 
 def client_hello(*, max_message: int = 1 << 20, token: bytes | None = None) -> ClientHello:
-    return ClientHello("bob", FEATURES, max_message, token=token)
+    return ClientHello("bob", FEATURES, max_message, token=token, takes_files=True)
 
 
 def handshake(*, initiator: bool, cipher: Cipher = AESGCM, fixed: Fixed | None = None):
@@ -260,12 +260,22 @@ class KeyLog:
 class RawPeer:
     """The other side of one session: holds the right keys, and says whatever a test wants.
 
+    Args:
+        initiator: whether it plays the client.
+        payload: what it says in the handshake.
+        hello: what the session says there, if that plays the client.
+
     Attributes:
         happened: what came of this side's payload in the handshake.
     """
 
     def __init__(
-        self, *, initiator: bool, payload: bytes | None = None, limits: Limits | None = None
+        self,
+        *,
+        initiator: bool,
+        payload: bytes | None = None,
+        limits: Limits | None = None,
+        hello: ClientHello | None = None,
     ) -> None:
         limits = limits or Limits()
         self.now = 1000.0
@@ -281,7 +291,7 @@ class RawPeer:
             self.session = Session.client(
                 BOB,
                 ALICE.public,
-                client_hello(max_message=limits.max_message),
+                hello or client_hello(max_message=limits.max_message),
                 limits=limits,
                 now=self.now,
                 scratch=_scratch,

@@ -22,9 +22,11 @@ from securelink.records import (
     Packer,
     padded,
     unpack,
+    write_header,
+    write_item,
 )
 
-TEXT, RECEIPT, PING = 3, 4, 6
+TEXT, RECEIPT, PING, CHUNK = 3, 4, 6, 20
 
 
 def records_of(packer: Packer) -> list[bytes]:
@@ -226,6 +228,74 @@ def test_only_what_has_begun_is_kept_when_the_rest_is_dropped() -> None:
     assert not packer
 
 
+class Rest:
+    """Writes an item into what room it is given, and keeps how much that was."""
+
+    def __init__(self, body: bytes = b"rest") -> None:
+        self.body = body
+        self.rooms: list[int] = []
+
+    def __call__(self, room: memoryview) -> int:
+        self.rooms.append(len(room))
+        if len(room) < ITEM_HEADER_SIZE + len(self.body):
+            return 0
+        return write_item(room, 0, CHUNK, self.body)
+
+
+def test_the_rest_comes_behind_all_that_waits() -> None:
+    packer = Packer()
+    packer.put(TEXT, b"a")
+    packer.put_urgent(RECEIPT, b"r")
+    buffer = bytearray(b"\xaa" * LARGEST)
+    rest = Rest()
+    size = packer.fill(memoryview(buffer), rest)
+    assert items(bytes(buffer[:size])) == [(RECEIPT, b"r"), (TEXT, b"a"), (CHUNK, b"rest")]
+    assert rest.rooms == [LARGEST - 8]
+    assert size == 64
+
+
+def test_the_rest_may_stand_alone_or_be_nothing() -> None:
+    packer = Packer()
+    buffer = memoryview(bytearray(b"\xaa" * LARGEST))
+    size = packer.fill(buffer, Rest(bytes(LARGEST_ITEM)))
+    assert size == LARGEST
+    assert items(bytes(buffer[:size])) == [(CHUNK, bytes(LARGEST_ITEM))]
+    assert packer.fill(buffer, lambda _: 0) == 0
+    packer.put(TEXT, b"a")
+    size = packer.fill(buffer, lambda _: 0)
+    assert items(bytes(buffer[:size])) == [(TEXT, b"a")]
+
+
+@pytest.mark.parametrize("left", range(6))
+def test_the_rest_gets_what_room_is_left(left: int) -> None:
+    packer = Packer()
+    packer.put(TEXT, bytes(LARGEST_ITEM - left))
+    buffer = memoryview(bytearray(LARGEST + 10))
+    rest = Rest(b"")
+    size = packer.fill(buffer, rest)
+    assert rest.rooms == [left]
+    assert size == LARGEST
+    assert len(items(bytes(buffer[:size]))) == (2 if left >= ITEM_HEADER_SIZE else 1)
+
+
+def test_while_anything_waits_the_rest_is_not_asked() -> None:
+    packer = Packer()
+    rest = Rest()
+    buffer = memoryview(bytearray(LARGEST))
+    # A message that has begun and not ended; one that waits for the next record; urgent ones.
+    packer.put(TEXT, bytes(LARGEST_ITEM + 1))
+    assert packer.fill(buffer, rest) == LARGEST
+    packer.put(TEXT, bytes(LARGEST_ITEM))
+    assert packer.fill(buffer, rest) == 64
+    for _ in range(66):
+        packer.put_urgent(RECEIPT, bytes(1000))
+    assert packer.fill(buffer, rest) == LARGEST
+    assert packer.fill(buffer, rest) == 1024
+    assert rest.rooms == []
+    assert packer.fill(buffer, rest) == LARGEST
+    assert rest.rooms == [0]
+
+
 @given(
     st.lists(
         st.one_of(
@@ -245,6 +315,14 @@ def test_packing_loses_nothing_and_keeps_the_order(put: list[tuple[int, bytes]])
     got = messages_of(found)
     for kind in (TEXT, RECEIPT):
         assert [body for k, body in got if k == kind] == [body for k, body in put if k == kind]
+
+
+def test_writing_an_item_in_one_go_or_around_its_body() -> None:
+    record = memoryview(bytearray(b"\xaa" * 12))
+    assert write_item(record, 2, TEXT, b"abc") == 8
+    assert bytes(record) == b"\xaa\xaa\x03\x00\x03abc" + b"\xaa" * 4
+    write_header(record[8:], CHUNK, 258)
+    assert bytes(record[8:]) == b"\x14\x01\x02\xaa"
 
 
 def test_unpacking_gives_views_and_tells_pieces_apart() -> None:
