@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import socket
+import subprocess
 import tempfile
 from pathlib import Path
 
@@ -50,6 +51,13 @@ def place(tmp_path, monkeypatch):
     folder.mkdir()
     monkeypatch.chdir(folder)
     return folder
+
+
+@pytest.fixture
+def deep_place(place):
+    """Like `place`, but what is in it may be too deep for pytest to delete it."""
+    yield place
+    subprocess.run(["rm", "-rf", place], check=True)
 
 
 @pytest.fixture
@@ -254,7 +262,7 @@ def test_what_may_not_be_read_in_a_folder(common_place):
     ]
 
 
-def test_deeper_than_any_recursion_or_number_of_open_files(place):
+def test_deeper_than_any_recursion_or_number_of_open_files(deep_place):
     depth = 1500
     folder = os.open(".", os.O_RDONLY)
     for _ in range(depth):
@@ -276,8 +284,8 @@ def test_deeper_than_any_recursion_or_number_of_open_files(place):
     os.close(open_source(walked[0]))
 
 
-def test_a_path_that_no_offer_can_hold(place):
-    deep = place / "a"
+def test_a_path_that_no_offer_can_hold(deep_place):
+    deep = deep_place / "a"
     part = "x" * 250
     for _ in range(3):
         deep /= part
@@ -291,7 +299,7 @@ def test_a_path_that_no_offer_can_hold(place):
     os.close(folder)
     (skipped,) = (each for each in found("a") if isinstance(each, Skipped))
     assert skipped.reason == sources.IS_LONG
-    assert len(f"a{f'/{part}' * 16}") <= 4096 < len(skipped.path) - len(os.fsencode(place))
+    assert len(f"a{f'/{part}' * 16}") <= 4096 < len(skipped.path) - len(os.fsencode(deep_place))
 
 
 def test_no_more_than_one_folder_is_held(place):
@@ -339,9 +347,7 @@ def test_a_folder_that_becomes_a_link_during_the_walk(swapped, place):
     swap(top / swapped, secret / swapped)
     rest = list(walking)
     gone = [each for each in rest if isinstance(each, Skipped)]
-    assert gone == [
-        Skipped(os.fsencode(top / swapped if swapped else top / "b"), sources.IS_LINK)
-    ]
+    assert gone == [Skipped(os.fsencode(top / swapped if swapped else top / "b"), sources.IS_LINK)]
     inodes = {path.stat().st_ino for path in secret.rglob("*")}
     assert not inodes & {each.inode for each in rest if isinstance(each, Source)}
 
