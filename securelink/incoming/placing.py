@@ -1,0 +1,178 @@
+"""`Placing`: what is whole is put under its name, all that is whole at a time together.
+
+Under `rename` all that one argument of the sender led to, a group, goes below one name, which is
+free when the first of it is placed. It is in the store before anything lies there, so that what
+comes of the group after a cut, or after a crash, finds its way to the same place.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from securelink.admission import EXISTS
+from securelink.errors import BadPlace, TransferError
+from securelink.incoming import talk
+from securelink.incoming.files import File, Stage, refusal_for
+from securelink.landing import Conflict, Ready
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from securelink.admission import Refusal
+    from securelink.landing import Landing
+
+MOST_TOGETHER = 256
+"""Files that share their way to the disk."""
+
+_naming = threading.Lock()
+"""Held from the look for a free name until it is taken, by whichever link's thread."""
+
+
+class Placing:
+    """The names in a peer's folder, for one link.
+
+    Args:
+        landing: the folder.
+        conflict: what happens when a name is taken.
+        name_of: tells the name below which a group lands, if the store knows it.
+        post: takes results to the event loop.
+    """
+
+    def __init__(
+        self,
+        landing: Landing,
+        conflict: Conflict,
+        name_of: Callable[[bytes], str | None],
+        post: Callable[[talk.Result], None],
+    ) -> None:
+        self._landing = landing
+        self._conflict = conflict
+        self._name_of = name_of
+        self._post = post
+        self._whole: list[File] = []
+        self._groups: dict[bytes, str | None] = {}
+        """None while the store takes note of the name."""
+
+    def add(self, file: File) -> None:
+        """This one is whole."""
+        file.stage = Stage.WHOLE
+        self._whole.append(file)
+
+    def named(self, named: talk.Named) -> Iterator[tuple[File, Refusal]]:
+        """The store has a group's name; yield the files that are refused if it has not."""
+        if isinstance(named.name, str):
+            self._groups[named.group] = named.name
+            return
+        del self._groups[named.group]
+        refused = [each for each in self._whole if each.offer.group == named.group]
+        self._whole = [each for each in self._whole if each not in refused]
+        for file in refused:
+            yield file, named.name
+
+    def place(self) -> Iterator[tuple[File, Refusal]]:
+        """Put under their names all whose names are known; yield those where it fails."""
+        while self._whole:
+            placeable: list[tuple[File, tuple[str, ...]]] = []
+            waiting: list[File] = []
+            for file in self._whole:
+                components = None
+                if len(placeable) < MOST_TOGETHER:
+                    try:
+                        components = self._components(file)
+                    except (TransferError, OSError) as error:
+                        yield file, refusal_for(error)
+                        continue
+                if components is None:
+                    waiting.append(file)
+                else:
+                    placeable.append((file, components))
+            self._whole = waiting
+            if not placeable:
+                return
+            yield from self._files([each for each in placeable if each[0].part is not None])
+            # A folder's time is set last: whatever is put into it changes that.
+            yield from self._folders([each for each in placeable if each[0].part is None])
+
+    def _components(self, file: File) -> tuple[str, ...] | None:
+        """Where a file goes; None while that is not known."""
+        components = file.components
+        if self._conflict is not Conflict.RENAME or (len(components) == 1 and file.part):
+            return components
+        group = file.offer.group
+        if group not in self._groups:
+            self._groups[group] = self._name_of(group)
+            if self._groups[group] is None:
+                try:
+                    self._post(talk.NameGroup(group, self._take_name(file)))
+                except (TransferError, OSError):
+                    del self._groups[group]
+                    raise
+        name = self._groups[group]
+        return None if name is None else (name, *components[1:])
+
+    def _take_name(self, file: File) -> str:
+        with _naming:
+            name = self._landing.free_top_level(file.components[0])
+            self._landing.make_folder((name,), 0o700, file.offer.mtime)
+        return name
+
+    def _files(
+        self, placeable: list[tuple[File, tuple[str, ...]]]
+    ) -> Iterator[tuple[File, Refusal]]:
+        ready = [
+            Ready(file.own_part, components, file.offer.mtime, file.offer.mode)
+            for file, components in placeable
+        ]
+        results = self._landing.finish(ready, self._conflict)
+        for (file, components), result in zip(placeable, results, strict=True):
+            if isinstance(result, TransferError):
+                yield file, self._refusal(result, components)
+                continue
+            file.stage = Stage.LANDED
+            file.landed = result
+            self._post(
+                talk.Landed(
+                    number=file.number,
+                    id=file.offer.id,
+                    name=file.offer.name,
+                    path=str(result.path),
+                    size=result.size,
+                    sha256=file.digest,
+                    kind="file",
+                )
+            )
+
+    def _folders(
+        self, placeable: list[tuple[File, tuple[str, ...]]]
+    ) -> Iterator[tuple[File, Refusal]]:
+        for file, components in placeable:
+            offer = file.offer
+            try:
+                path = self._landing.make_folder(components, offer.mode, offer.mtime)
+            except TransferError as error:
+                yield file, self._refusal(error, components)
+                continue
+            file.stage = Stage.LANDED
+            self._post(
+                talk.Landed(
+                    number=file.number,
+                    id=offer.id,
+                    name=offer.name,
+                    path=str(path),
+                    size=0,
+                    sha256=None,
+                    kind="folder",
+                )
+            )
+
+    def _refusal(self, error: TransferError, components: tuple[str, ...]) -> Refusal:
+        """What to tell the sender: a file where a folder should be stays there."""
+        if isinstance(error, BadPlace):
+            try:
+                self._landing.existing(components)
+            except BadPlace:
+                return EXISTS
+            except OSError as worse:
+                return refusal_for(worse)
+        return refusal_for(error)

@@ -1,0 +1,222 @@
+"""What the event loop and a link's disk thread tell each other.
+
+Whatever belongs to one transfer carries its number on the link.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+from securelink.store import inbox, partials
+
+if TYPE_CHECKING:
+    import sqlite3
+    from typing import Literal
+
+    from securelink.admission import Refusal
+    from securelink.directory import KnownPeer
+    from securelink.file_messages import Begin, Cancel, Chunk, End, Offer
+
+# ---- from the loop to the thread, beside what the sender says
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """A newer link wants this file: let go of it."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """Under which name a group lands, or why that could not be written down."""
+
+    group: bytes
+    name: str | Refusal
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """The store has taken note of it, or has not: then it must not lie under its name."""
+
+    number: int
+    stays: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Digested:
+    """What is here of a file is digested; None if it could not be read, or need not."""
+
+    number: int
+    digest: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class HangUp:
+    """The link has ended: nothing more comes."""
+
+
+Job: TypeAlias = "Offer | Begin | Chunk | End | Cancel | Drop | Named | Settled | Digested | HangUp"
+
+# ---- from the thread to the loop
+
+
+@dataclass(frozen=True, slots=True)
+class Worked:
+    """So many bytes, in so many chunks, of what was handed over are done with."""
+
+    size: int
+    chunks: int
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """It is not taken."""
+
+    number: int
+    refusal: Refusal
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """It was taken in before."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Here:
+    """So many bytes of it, or of what it is compared with, are here."""
+
+    number: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Digest:
+    """The SHA-256 of what is here."""
+
+    number: int
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """The thread has let go of it: its part is closed, and its ID may come again."""
+
+    number: int
+
+
+# ---- the same, for the store
+
+
+@dataclass(frozen=True, slots=True)
+class Landed:
+    """A file or folder lies whole under its name."""
+
+    number: int
+    id: bytes
+    name: str
+    path: str
+    size: int
+    sha256: bytes | None
+    kind: Literal["file", "folder"]
+
+    def record(self, conn: sqlite3.Connection, peer: KnownPeer, now: int) -> bool:
+        """Take it in; False if it was taken in before."""
+        partials.forget(conn, peer.key.raw, self.id)
+        seq = inbox.receive_file(
+            conn,
+            peer=peer.key.raw,
+            peer_name=peer.name,
+            message_id=self.id,
+            name=self.name,
+            path=self.path,
+            size=self.size,
+            sha256=self.sha256,
+            received_at=now,
+            kind=self.kind,
+        )
+        return seq is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Same:
+    """Exactly this lies here already, from somewhere else: nothing was landed."""
+
+    number: int
+    id: bytes
+
+    def record(self, conn: sqlite3.Connection, peer: KnownPeer, now: int) -> bool:
+        """Remember that it owes a receipt, whenever it comes."""
+        inbox.mark_seen(conn, peer.key.raw, self.id, now)
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class Began:
+    """A large file begins to arrive, from its first byte on."""
+
+    offer: Offer
+    boot: str
+
+    def record(self, conn: sqlite3.Connection, peer: KnownPeer, now: int) -> bool:
+        """Make its row."""
+        offer = self.offer
+        assert offer.size is not None
+        partials.begin(
+            conn,
+            peer=peer.key.raw,
+            message_id=offer.id,
+            group=offer.group,
+            name=offer.name,
+            size=offer.size,
+            mtime=offer.mtime,
+            boot=self.boot,
+            now=now,
+        )
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class Synced:
+    """The first bytes of a large file are on the disk, whatever happens to the machine."""
+
+    id: bytes
+    offset: int
+    boot: str
+
+    def record(self, conn: sqlite3.Connection, peer: KnownPeer, now: int) -> bool:
+        """Write that into its row."""
+        partials.synced(conn, peer.key.raw, self.id, self.offset, self.boot, now)
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    """The part of a large file is deleted."""
+
+    id: bytes
+
+    def record(self, conn: sqlite3.Connection, peer: KnownPeer, now: int) -> bool:
+        """Delete its row."""
+        return partials.forget(conn, peer.key.raw, self.id)
+
+
+@dataclass(frozen=True, slots=True)
+class NameGroup:
+    """This name is free for a group."""
+
+    group: bytes
+    name: str
+
+    def record(self, conn: sqlite3.Connection, peer: KnownPeer, now: int) -> str:
+        """Choose it, or learn which name was chosen before."""
+        return partials.land(conn, peer.key.raw, self.group, self.name, now)
+
+
+Note: TypeAlias = Landed | Same | Began | Synced | Forgotten | NameGroup
+"""What goes into the store."""
+
+Result: TypeAlias = Worked | Refuse | Known | Here | Digest | Gone | Note
