@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Sequence
 
+    from securelink.errors import SecurelinkError
     from securelink.link import Link
 
 REASONS = {
@@ -41,6 +42,8 @@ class Settled:
     reason: str | None = None
     code: int | None = None
     """The `RefusalCode`, if it was refused on this link."""
+    error: SecurelinkError | None = None
+    """What was wrong on this side, such as a file that has changed."""
 
 
 @dataclass(frozen=True, slots=True)

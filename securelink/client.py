@@ -1,7 +1,7 @@
-"""The sending side: one recipient's texts, from the outbox to their receipts.
+"""The sending side: what one recipient is to get, from the outbox to the receipts.
 
 What a caller learns is the truth: `delivered` means that the right machine has it on disk, and
-whatever has left without a receipt is kept and confirmed by the next link under the same ID.
+whatever may have left without a receipt is kept and confirmed by the next link under the same ID.
 """
 
 from __future__ import annotations
@@ -12,13 +12,15 @@ import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from securelink import backoff, endpoints
+from securelink import backoff
 from securelink.answers import Settled
+from securelink.choice import choose
 from securelink.clock import now_ms
 from securelink.connect import FIRST_DELAY, LONGEST_DELAY, Connected, dial
 from securelink.delivery import Delivery
 from securelink.directory import ME, KnownPeer
-from securelink.endpoints import Endpoint, Kind
+from securelink.dispatch import Dispatch, Which
+from securelink.endpoints import Kind
 from securelink.errors import (
     LinkClosed,
     LinkError,
@@ -28,9 +30,10 @@ from securelink.errors import (
     SecurelinkError,
     StoreError,
     Unreachable,
-    UsageError,
 )
+from securelink.hello import FILES
 from securelink.outgoing import Outgoing
+from securelink.parcel import Parcel, let_go
 from securelink.store import addresses, outbox, peers, serving
 from securelink.store.outbox import State
 
@@ -38,10 +41,13 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Sequence
 
+    from securelink.endpoints import Endpoint
     from securelink.node import Node
+    from securelink.parcel import Item, Tally
+    from securelink.sources import Skipped
 
 GRACE = 10.0
-"""Seconds that a message which has left waits for its receipt, even if the timeout is over."""
+"""Seconds that what has left waits for its receipt, even if the timeout is over."""
 
 LINGER = 1.0
 """Seconds at most for which a link is kept after the receipt, to take what waits for us."""
@@ -49,14 +55,16 @@ LINGER = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one text for one recipient.
+    """What became of one item for one recipient.
 
     Attributes:
-        id: the message's 16 bytes.
+        id: the message's 16 bytes; of a folder that of its group.
         peer: the recipient's name here.
         error: None when it was delivered; else why not, and `NoReceipt` when it is not known.
         endpoint: where it was delivered; None if another process did it, or nobody.
         seconds: from the call to the end.
+        tally: what was sent.
+        queued: it waits for the next link, as was asked for; `error` says why.
     """
 
     id: bytes
@@ -64,41 +72,26 @@ class Outcome:
     error: SecurelinkError | None
     endpoint: Endpoint | None
     seconds: float
-
-
-def choose(peer: KnownPeer, choice: str) -> tuple[Endpoint, ...]:
-    """The endpoints of a peer that `--endpoint` allows.
-
-    Args:
-        choice: `auto`, `loopback`, `lan`, `public`, or HOST:PORT.
-
-    Raises:
-        UsageError: none of that kind is known, or the choice means nothing.
-    """
-    if choice == "auto":
-        return peer.endpoints
-    if choice in set(Kind):
-        chosen = tuple(each for each in peer.endpoints if each.kind == choice)
-        if not chosen:
-            known = ", ".join(f"{each} ({each.kind})" for each in peer.endpoints)
-            raise UsageError(
-                f"no {choice} endpoint of {peer.name} is known",
-                hint=f"known: {known}" if known else "none at all is known",
-            )
-        return chosen
-    host, port = endpoints.parse(choice)
-    return (Endpoint(endpoints.kind_of(host), host, port),)
+    tally: Tally
+    queued: bool = False
 
 
 class Sending:
-    """One text on its way to one recipient.
+    """Items on their way to one recipient.
 
     Args:
         node: the node that sends.
         peer: the recipient; this node itself is allowed.
         choice: which of its endpoints may be used, as for `choose`.
-        timeout: seconds until it must have left; None for ever.
+        timeout: seconds since the last progress until all must have left; None for ever.
+        queue: what is not delivered by then stays queued.
+        checksum: every file brings its SHA-256.
         failed: told of each attempt to connect that failed and is followed by another.
+        skipped: told of what is not sent, such as a symbolic link.
+
+    Attributes:
+        received: how many texts were taken in on the way.
+        parcel: what is sent, once `send` was called.
     """
 
     def __init__(
@@ -108,87 +101,96 @@ class Sending:
         *,
         choice: str,
         timeout: float | None,
+        queue: bool = False,
+        checksum: bool = False,
         failed: Callable[[SecurelinkError], None] = lambda _: None,
+        skipped: Callable[[Skipped], None] = lambda _: None,
     ) -> None:
         self._node = node
         self._peer = peer
         self._choice = choice
+        self._timeout = timeout
+        self._queue = queue
+        self._checksum = checksum
         self._failed = failed
+        self._skipped = skipped
         self._is_me = peer.key == node.identity.public
-        loop = asyncio.get_running_loop()
-        self._began = loop.time()
-        self._deadline = None if timeout is None else self._began + timeout
-        self._settled: asyncio.Future[Settled] = loop.create_future()
+        self._dials = bool(peer.endpoints) or self._is_me or choice != "auto"
+        self._began = asyncio.get_running_loop().time()
+        self._endpoint: Endpoint | None = None
         self.received = 0
+        self.parcel: Parcel | None = None
 
-    async def send(self, message_id: bytes, text: str) -> Outcome:
-        """Put the text into the outbox and see it delivered, or say why it was not.
+    async def send(self, items: Sequence[Item]) -> list[Outcome]:
+        """Put the items into the outbox and see them delivered, or say why they were not.
 
         A cancelled call withdraws what has not left yet, and leaves the rest to the next link.
+
+        Returns:
+            One outcome for each item, in order.
         """
-        dials = bool(self._peer.endpoints) or self._is_me or self._choice != "auto"
-        now = now_ms()
-        left = None if self._deadline is None else int((self._deadline - self._began) * 1000)
-        endpoint = seq = None
-        kept = False
-        error: SecurelinkError | None = None
-        putting = asyncio.create_task(
-            self._node.store.run(
-                outbox.put,
-                message_id=message_id,
-                peer=self._peer.key.raw,
-                text=text,
-                sent_at=now,
-                owner=self._node.owner,
-                shared=not dials,
-                deadline=None if dials or left is None else now + left,
-            )
+        left = None if self._timeout is None else int(self._timeout * 1000)
+        parcel = self.parcel = Parcel(
+            self._node,
+            self._peer,
+            items,
+            queue=self._queue,
+            shared=not self._dials,
+            deadline=None if self._dials or self._queue or left is None else now_ms() + left,
+            skipped=self._skipped,
         )
+        kept: set[int] = set()
+        error: SecurelinkError | None = None
+        putting = asyncio.create_task(parcel.put())
         try:
-            seq = await asyncio.shield(putting)
-            if not await self._is_delivered(seq):
-                if dials:
-                    endpoint = await self._deliver(seq)
-                else:
-                    await self._wait_for_others(seq)
+            await self._until_something_is_put(putting)
+            await self._look(parcel)
+            await (self._deliver(parcel) if self._dials else self._wait_for_others(parcel))
+            await putting
         except SecurelinkError as raised:
             error = raised
         finally:
-            # A call that is cancelled while the row is put has put it all the same.
-            with contextlib.suppress(SecurelinkError):
-                seq = await asyncio.shield(putting)
-            if seq is not None:
-                kept = await self._let_go(seq)
-        if error is not None and kept:
-            error = NoReceipt(
-                f"{self._peer.name} has not confirmed it: {error.message}",
-                hint="it is kept, and confirmed by the next link under the same ID",
+            # A row that is put while the call is cancelled is put all the same.
+            await self._stop_putting(putting, error)
+            kept = await asyncio.shield(
+                self._node.store.run(
+                    let_go,
+                    parcel.open_rows(),
+                    self._node.owner,
+                    now_ms(),
+                    queue=self._queue,
+                )
             )
-        elif isinstance(error, LinkClosed | LinkTruncated):
-            # Of the link nothing is known, but of the text that it has not left.
-            error = Unreachable(error.message, hint=error.hint)
-        seconds = asyncio.get_running_loop().time() - self._began
-        return Outcome(message_id, self._peer.name, error, endpoint, seconds)
+        return [self._outcome(tally, error, kept) for tally in parcel.tallies]
 
     # ---- over a link of our own
 
-    async def _deliver(self, seq: int) -> Endpoint | None:
-        """Return where it was delivered; None if another process did it meanwhile."""
-        for delay in backoff.delays(FIRST_DELAY, LONGEST_DELAY, random.random):
-            connected = await self._dial(seq)
+    async def _deliver(self, parcel: Parcel) -> None:
+        """Return when nothing is on its way any more."""
+        delays = backoff.delays(FIRST_DELAY, LONGEST_DELAY, random.random)
+        while not parcel.is_done():
+            await parcel.until_not_idle()
+            connected = await self._dial(parcel)
             if connected is None:
-                return None
-            error = await self._over(connected, seq)
-            if self._settled.done():
-                return self._verdict(connected.endpoint)
-            if self._is_late():
+                return
+            moved_at = parcel.moved_at
+            error = await self._over(connected, parcel)
+            if parcel.is_done():
+                return
+            if parcel.stream is not None and not isinstance(error, PeerRefused):
+                raise NoReceipt(
+                    "the link broke, and a stream cannot be read again",
+                    hint="send it again from its beginning, or as a file",
+                )
+            if self._is_late(parcel):
                 raise error or LinkError("no receipt came in time")
+            if parcel.moved_at > moved_at:
+                delays = backoff.delays(FIRST_DELAY, LONGEST_DELAY, random.random)
             # The link was ready and has ended: not at once again, should that repeat itself.
-            await asyncio.sleep(delay)
-        raise AssertionError("there is always another delay")
+            await asyncio.sleep(next(delays))
 
-    async def _dial(self, seq: int) -> Connected | None:
-        """A link; None as soon as another process has delivered the text."""
+    async def _dial(self, parcel: Parcel) -> Connected | None:
+        """A link; None as soon as other processes have delivered all there is."""
         dialling = asyncio.create_task(
             dial(
                 self._node,
@@ -196,11 +198,11 @@ class Sending:
                 self._peer.name,
                 self._endpoints,
                 self._node.hello(),
-                deadline=self._deadline,
+                deadline=self._deadline(parcel),
                 failed=self._failed,
             )
         )
-        watching = asyncio.create_task(self._until_delivered(seq))
+        watching = asyncio.create_task(self._until_settled(parcel))
         try:
             await asyncio.wait([dialling, watching], return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
@@ -224,39 +226,78 @@ class Sending:
             raise Unreachable("no `securelink serve` runs here", hint="start one: securelink serve")
         return choose(KnownPeer(ME, self._peer.key, running.endpoints), self._choice)
 
-    async def _over(self, connected: Connected, seq: int) -> SecurelinkError | None:
-        """Use one link until our text is settled; return why the link ended, if it did."""
+    async def _over(self, connected: Connected, parcel: Parcel) -> SecurelinkError | None:
+        """Use one link until all is settled; return why the link ended, if it did."""
         link = connected.link
+        self._endpoint = connected.endpoint
+        parcel.begin_link()
         outgoing = Outgoing(
             self._node,
             self._peer.key.raw,
-            own=[seq],
-            settled=self._on_settled,
+            own=parcel.own_texts,
+            settled=parcel.settled,
             drains=True,
         )
-        delivery = Delivery(self._node, self._peer, link, outgoing)
+        dispatch = None
+        if parcel.has_files:
+            if not link.session.features & FILES:
+                link.abort()
+                await outgoing.aclose()
+                raise PeerRefused(f"{self._peer.name} runs a version that knows no files")
+            which = Which(
+                queued=outgoing.may_drain if self._queue else None,
+                stream=parcel.stream,
+                checksum=self._checksum,
+            )
+            dispatch = Dispatch(self._node, self._peer.key.raw, link, which, parcel)
+
+        def wake() -> None:
+            outgoing.adopt(parcel.own_texts)
+            if dispatch is not None:
+                dispatch.wake()
+
+        parcel.watch(wake)
+        delivery = Delivery(self._node, self._peer, link, outgoing, dispatch=dispatch)
         carrying = asyncio.create_task(delivery.run(connected.early))
         noting = asyncio.create_task(self._note(connected))
-        # Another process may settle our row too.
+        # Another process may settle our rows too.
         unsubscribe = self._node.store.on_change(outgoing.wake)
         outgoing.attach(link)
         try:
-            either: list[asyncio.Future[Any]] = [carrying, self._settled]
-            await asyncio.wait(
-                either,
-                timeout=self._patience(),
-                return_when=asyncio.FIRST_COMPLETED,
-            )
-            if self._settled.done():
+            await self._until_done(parcel, carrying, dispatch)
+            if parcel.is_done():
                 await self._linger(carrying, delivery, connected.ready.waiting)
             return carrying.result() if carrying.done() else None
         finally:
             unsubscribe()
+            parcel.watch(lambda: None)
             await delivery.aclose()
             await carrying
             await outgoing.aclose()
             await noting
             self.received += delivery.received
+
+    async def _until_done(
+        self, parcel: Parcel, carrying: asyncio.Task[Any], dispatch: Dispatch | None
+    ) -> None:
+        """Wait until all is settled, the link has ended, or nothing moves for too long."""
+        loop = asyncio.get_running_loop()
+        linked_at = loop.time()
+        while not parcel.is_done() and not carrying.done():
+            if dispatch is not None and dispatch.compares:
+                # The other side reads as much as is there, and we only see that it lives.
+                parcel.moved_at = loop.time()
+            patience = self._patience(parcel, linked_at)
+            if patience is not None and patience <= 0:
+                return
+            parcel.changed.clear()
+            moving = asyncio.create_task(parcel.changed.wait())
+            try:
+                await asyncio.wait(
+                    [carrying, moving], timeout=patience, return_when=asyncio.FIRST_COMPLETED
+                )
+            finally:
+                moving.cancel()
 
     async def _linger(
         self, carrying: asyncio.Task[SecurelinkError | None], delivery: Delivery, waiting: int
@@ -268,42 +309,17 @@ class Sending:
                     await delivery.progress()
 
     async def _note(self, connected: Connected) -> None:
-        """Note where the peer proved its key; what becomes of the text does not depend on it."""
+        """Note where the peer proved its key; what becomes of the rows does not depend on it."""
         if not self._is_me:
             with contextlib.suppress(StoreError):
                 await self._node.store.run(_note, self._peer.key.raw, connected, now_ms())
 
-    def _on_settled(self, settled: Settled) -> None:
-        if not self._settled.done():
-            self._settled.set_result(settled)
-
-    def _verdict(self, endpoint: Endpoint) -> Endpoint | None:
-        settled = self._settled.result()
-        self._judge(settled.state, settled.reason)
-        return None if settled.link is None else endpoint
-
-    def _judge(self, state: State, reason: str | None) -> bool:
-        """Whether it is delivered, False while it is on its way; raise how else it ended."""
-        name = self._peer.name
-        match state:
-            case State.DELIVERED:
-                return True
-            case State.UNCONFIRMED:
-                raise self._unconfirmed(reason)
-            case State.REFUSED:
-                raise PeerRefused(f"{name} refused it: {reason}")
-            case State.WITHDRAWN:
-                raise Unreachable(f"{name}: {reason or 'withdrawn'}")
-            case State.WAITING if reason is not None:
-                raise PeerRefused(f"{name} refused it: {reason}", hint="try again later")
-        return False
-
     # ---- by whichever process of this node has a link
 
-    async def _wait_for_others(self, seq: int) -> None:
+    async def _wait_for_others(self, parcel: Parcel) -> None:
         try:
-            async with asyncio.timeout_at(self._deadline):
-                await self._until_delivered(seq)
+            async with asyncio.timeout_at(self._deadline(parcel)):
+                await self._until_settled(parcel)
         except TimeoutError:
             name = self._peer.name
             raise Unreachable(
@@ -312,43 +328,85 @@ class Sending:
                 "--endpoint HOST:PORT",
             ) from None
 
-    async def _until_delivered(self, seq: int) -> None:
+    async def _until_settled(self, parcel: Parcel) -> None:
+        """Return when other processes, or an earlier one, have settled every row."""
         changed = asyncio.Event()
         unsubscribe = self._node.store.on_change(changed.set)
         try:
-            while not await self._is_delivered(seq):
+            while True:
+                await self._look(parcel)
+                if parcel.is_done():
+                    return
                 await changed.wait()
                 changed.clear()
         finally:
             unsubscribe()
 
-    async def _is_delivered(self, seq: int) -> bool:
-        """Whether another process, or an earlier one, has delivered it already."""
-        row = await self._node.store.read(outbox.get, seq)
-        if row is None:
-            # Forgotten, long after it ended; how it ended, nobody here knows any more.
-            raise self._unconfirmed(outbox.FORGOTTEN)
-        return self._judge(row.state, row.reason)
+    async def _look(self, parcel: Parcel) -> None:
+        for settled in await self._node.store.read(_settled, parcel.watched_rows()):
+            parcel.settled(settled)
 
-    # ---- the end
+    # ---- the beginning and the end
 
-    def _unconfirmed(self, reason: str | None) -> NoReceipt:
-        return NoReceipt(
-            f"{self._peer.name} has not confirmed it: {reason}",
-            hint="it may have arrived; with the same --id it can be sent again safely",
-        )
+    async def _until_something_is_put(self, putting: asyncio.Task[None]) -> None:
+        """Wait for the first row, as it may be settled already; then the rest may follow."""
+        parcel = self.parcel
+        assert parcel is not None
+        while not parcel.open_rows() and not putting.done():
+            parcel.changed.clear()
+            moving = asyncio.create_task(parcel.changed.wait())
+            await asyncio.wait([putting, moving], return_when=asyncio.FIRST_COMPLETED)
+            moving.cancel()
+        if putting.done():
+            putting.result()
 
-    async def _let_go(self, seq: int) -> bool:
-        """Withdraw the row if it has not left; else leave it to the next link, and say so."""
-        return await asyncio.shield(self._node.store.run(_let_go, seq, self._node.owner, now_ms()))
+    async def _stop_putting(
+        self, putting: asyncio.Task[None], error: SecurelinkError | None
+    ) -> None:
+        if error is not None or not putting.done():
+            putting.cancel()
+        await asyncio.wait([putting])
 
-    def _patience(self) -> float | None:
-        if self._deadline is None:
+    def _outcome(self, tally: Tally, error: SecurelinkError | None, kept: set[int]) -> Outcome:
+        own = tally.errors[0] if tally.errors else None
+        if tally.open and own is None:
+            own = error or LinkError("no receipt came in time")
+            if kept & tally.open and not self._queue:
+                own = NoReceipt(
+                    f"{self._peer.name} has not confirmed it: {own.message}",
+                    hint="it is kept, and confirmed by the next link under the same ID",
+                )
+            elif isinstance(own, LinkClosed | LinkTruncated):
+                # Of the link nothing is known, but of the row that it has not left.
+                own = Unreachable(own.message, hint=own.hint)
+        elif own is None and not tally.complete:
+            own = error
+        if own is not None and len(tally.errors) + len(tally.open) > 1 and tally.rows > 1:
+            failed = tally.rows - tally.delivered
+            own = type(own)(
+                f"{failed} of {tally.rows} were not delivered: {own.message}", hint=own.hint
+            )
+        seconds = asyncio.get_running_loop().time() - self._began
+        queued = self._queue and bool(tally.open) and not tally.errors
+        endpoint = self._endpoint if tally.linked else None
+        return Outcome(tally.id, self._peer.name, own, endpoint, seconds, tally, queued=queued)
+
+    # ---- time
+
+    def _deadline(self, parcel: Parcel) -> float | None:
+        if self._timeout is None or (self._queue and not parcel.is_whole):
             return None
-        return max(self._deadline - asyncio.get_running_loop().time(), GRACE)
+        return parcel.moved_at + self._timeout
 
-    def _is_late(self) -> bool:
-        return self._deadline is not None and asyncio.get_running_loop().time() >= self._deadline
+    def _patience(self, parcel: Parcel, linked_at: float) -> float | None:
+        if self._timeout is None or parcel.is_idle:
+            return None
+        now = asyncio.get_running_loop().time()
+        return max(parcel.moved_at + self._timeout, linked_at + GRACE) - now
+
+    def _is_late(self, parcel: Parcel) -> bool:
+        deadline = self._deadline(parcel)
+        return deadline is not None and asyncio.get_running_loop().time() >= deadline
 
 
 def _note(conn: sqlite3.Connection, key: bytes, connected: Connected, now: int) -> None:
@@ -356,15 +414,17 @@ def _note(conn: sqlite3.Connection, key: bytes, connected: Connected, now: int) 
     addresses.used_endpoint(conn, key, connected.endpoint, now)
 
 
-def _let_go(conn: sqlite3.Connection, seq: int, owner: str, now: int) -> bool:
-    row = outbox.get(conn, seq)
-    if row is None:
-        return False
-    # Another process may have taken it over, under the same ID: then it is theirs.
-    if row.owner in {None, owner}:
-        outbox.withdraw(conn, seq, now)
-        outbox.release(conn, seq)
-    return row.state is State.HANDED
+def _settled(conn: sqlite3.Connection, seqs: Sequence[int]) -> list[Settled]:
+    """Those of the rows that have come to an end, or were refused for now."""
+    found = []
+    for seq in seqs:
+        row = outbox.get(conn, seq)
+        if row is None:
+            # Forgotten, long after it ended; how it ended, nobody here knows any more.
+            found.append(Settled(seq, State.UNCONFIRMED, None, outbox.FORGOTTEN))
+        elif row.state is not State.HANDED and (row.state, row.reason) != (State.WAITING, None):
+            found.append(Settled(seq, row.state, None, row.reason))
+    return found
 
 
 def _hang_up(dialling: asyncio.Task[Connected]) -> None:

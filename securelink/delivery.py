@@ -8,25 +8,37 @@ same transaction.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from itertools import compress
+from typing import TYPE_CHECKING, TypeVar
 
 from securelink.answers import record
 from securelink.clock import now_ms
 from securelink.endpoints import Endpoint, Kind, is_link_local, kind_of
-from securelink.errors import LinkClosed, SecurelinkError, StoreError, StoreFull
+from securelink.errors import (
+    LinkClosed,
+    RemoteProtocolError,
+    SecurelinkError,
+    StoreError,
+    StoreFull,
+)
+from securelink.file_messages import Accept, FileMessage, Prefix
 from securelink.messages import Announce, Receipt, RefusalCode, Refused, Text
 from securelink.session import Closing, Ended, Happening
 from securelink.store import addresses, inbox
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from securelink.answers import Recorded
     from securelink.directory import KnownPeer
+    from securelink.dispatch import Dispatch
+    from securelink.incoming import Incoming
     from securelink.link import Link
     from securelink.node import Node
     from securelink.outgoing import Outgoing
+
+_T = TypeVar("_T")
 
 MOST_ANNOUNCED = 8
 """Endpoints that are taken from one announcement."""
@@ -39,15 +51,34 @@ meanwhile the newest counts."""
 class Delivery:
     """One link's mail, both ways, until the link ends.
 
+    Args:
+        node: the node.
+        peer: the other side.
+        link: ready.
+        outgoing: the texts for that peer.
+        incoming: takes the files that come; None if this link takes none.
+        dispatch: the files for that peer; None if none are sent over this link.
+
     Attributes:
         received: how many texts were taken in, those that came twice too.
     """
 
-    def __init__(self, node: Node, peer: KnownPeer, link: Link, outgoing: Outgoing) -> None:
+    def __init__(
+        self,
+        node: Node,
+        peer: KnownPeer,
+        link: Link,
+        outgoing: Outgoing,
+        *,
+        incoming: Incoming | None = None,
+        dispatch: Dispatch | None = None,
+    ) -> None:
         self._node = node
         self._peer = peer
         self._link = link
         self._outgoing = outgoing
+        self._incoming = incoming
+        self._dispatch = dispatch
         self._stopping = False
         self._done = asyncio.Event()
         self._progressed = asyncio.Event()
@@ -62,13 +93,17 @@ class Delivery:
             early: what came along with READY.
         """
         try:
+            self._link.take_files(self._route)
             error = await self._run(list(early))
         finally:
             self._end_the_pause()
             self._outgoing.detach(self._link)
             self._link.abort()
-            self._done.set()
-            self._progressed.set()
+            try:
+                await self._end_files()
+            finally:
+                self._done.set()
+                self._progressed.set()
         return error
 
     async def aclose(self) -> None:
@@ -81,6 +116,23 @@ class Delivery:
         """Wait until more texts have been taken in, or the link has ended."""
         self._progressed.clear()
         await self._progressed.wait()
+
+    def _route(self, message: FileMessage) -> None:
+        """Give what belongs to a file to whoever deals with that direction."""
+        if isinstance(message, Accept | Prefix):
+            if self._dispatch is not None:
+                self._dispatch.feed(message)
+                return
+        elif self._incoming is not None:
+            self._incoming.feed(message)
+            return
+        raise RemoteProtocolError("a file comes on a link that carries none that way")
+
+    async def _end_files(self) -> None:
+        if self._dispatch is not None:
+            await self._dispatch.aclose()
+        if self._incoming is not None:
+            await self._incoming.aclose()
 
     async def _run(self, happenings: list[Happening]) -> SecurelinkError | None:
         while True:
@@ -97,6 +149,9 @@ class Delivery:
 
     async def _close(self) -> SecurelinkError | None:
         """Say goodbye; receipts may still arrive on the way, texts are not taken any more."""
+        if self._incoming is not None:
+            # What has come whole gets its receipt while that can still leave.
+            await self._incoming.aclose()
         await self._link.aclose()
         happenings = self._link.rest()
         await self._take([each for each in happenings if isinstance(each, Receipt | Refused)])
@@ -109,16 +164,28 @@ class Delivery:
         announced = self._announcement_due(happenings)
         if not (texts or answers or announced):
             return
+        of_files = [self._is_of_file(each) for each in answers]
         try:
             results = await self._node.store.run(self._record, texts, answers, announced)
         except StoreError as error:
-            self._outgoing.unrecorded(answers)
+            self._outgoing.unrecorded(list(_where(answers, of_files, wanted=False)))
+            if self._dispatch is not None and any(of_files):
+                self._dispatch.unrecorded()
             self._answer_all(texts, error)
             return
-        self._outgoing.recorded(answers, results, self._link)
+        self._outgoing.recorded(
+            list(_where(answers, of_files, wanted=False)),
+            _where(results, of_files, wanted=False),
+            self._link,
+        )
+        if self._dispatch is not None:
+            self._dispatch.recorded(_where(results, of_files, wanted=True))
         self.received += len(texts)
         self._progressed.set()
         self._answer_all(texts, None)
+
+    def _is_of_file(self, answer: Receipt | Refused) -> bool:
+        return self._dispatch is not None and self._dispatch.is_answer(answer)
 
     def _announcement_due(self, happenings: Sequence[Happening]) -> Announce | None:
         """The newest announcement, if it is to be written down now."""
@@ -188,3 +255,7 @@ class Delivery:
         except LinkClosed:
             # The sender gets its receipts on the next link, when it sends again.
             return
+
+
+def _where(items: Sequence[_T], selectors: Sequence[bool], *, wanted: bool) -> Iterator[_T]:
+    return compress(items, (each is wanted for each in selectors))

@@ -197,7 +197,7 @@ def _encode_chunk(chunk: Chunk) -> bytes:
     return CHUNK_HEADER.pack(chunk.number) + chunk.data
 
 
-def _decode_chunk(body: bytes) -> Chunk:
+def _decode_chunk(body: bytes | memoryview) -> Chunk:
     (number,) = CHUNK_HEADER.unpack_from(body)
     if len(body) == CHUNK_HEADER.size:
         raise ValueError("a chunk is empty")
@@ -235,7 +235,7 @@ ENCODERS: dict[type, tuple[FileItem, Callable[..., bytes]]] = {
 TYPES = frozenset(ENCODERS)
 """The types of all these values."""
 
-DECODERS: dict[int, Callable[[bytes], FileMessage]] = {
+DECODERS: dict[int, Callable[..., FileMessage]] = {
     FileItem.OFFER: _decode_offer,
     FileItem.ACCEPT: lambda body: Accept(*_OFFSET.unpack(body)),
     FileItem.PREFIX: lambda body: Prefix(*_PREFIX.unpack(body)),

@@ -203,7 +203,7 @@ _ENCODERS: dict[type, tuple[ItemType | FileItem, Callable[..., bytes]]] = {
     **file_messages.ENCODERS,
 }
 
-_DECODERS: dict[int, Callable[[bytes], Message]] = {
+_DECODERS: dict[int, Callable[..., Message]] = {
     ItemType.READY: _decode_ready,
     ItemType.DENY: _empty(Deny),
     ItemType.TEXT: _decode_text,
@@ -230,7 +230,7 @@ def encode(message: Message) -> tuple[ItemType | FileItem, bytes]:
         raise LocalProtocolError(f"this {kind.name} cannot be encoded") from None
 
 
-def decode(kind: int, body: bytes) -> Message:
+def decode(kind: int, body: bytes | memoryview) -> Message:
     """The message that an item's type and body stand for.
 
     Raises:

@@ -98,9 +98,20 @@ class Outgoing:
         self._more = False
         self.wake()
 
+    def adopt(self, own: Iterable[int]) -> None:
+        """More rows are this process's own: these, with what it has already."""
+        self._own |= dict.fromkeys(own)
+        self._more = False
+        self.wake()
+
     def wake(self) -> None:
         """Look for rows to send: there may be new ones, or room for more."""
         self._wanted.set()
+
+    def may_drain(self) -> bool:
+        """Whether the peer's queued rows are ours to send: the drain lock is here, or free."""
+        self._try_to_drain()
+        return self._lock is not None
 
     async def aclose(self) -> None:
         """Send no more."""

@@ -11,6 +11,7 @@ import errno
 import logging
 import socket
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from securelink import descriptors, directory, events, reach
@@ -18,9 +19,12 @@ from securelink.acceptor import BACKLOG, BATCH, Acceptor
 from securelink.clock import now_ms
 from securelink.delivery import Delivery
 from securelink.directory import ME, KnownPeer
+from securelink.dispatch import NOBODY, Dispatch, Which
 from securelink.errors import ConfigError, LinkClosed, PortUnusable, SecurelinkError, StoreError
 from securelink.gate import Gate
+from securelink.hello import FILES
 from securelink.identity import PublicKey
+from securelink.incoming import Incoming
 from securelink.link import Link
 from securelink.messages import Announce
 from securelink.outgoing import Outgoing
@@ -35,6 +39,7 @@ if TYPE_CHECKING:
 
     from securelink.endpoints import Endpoint
     from securelink.hello import ClientHello
+    from securelink.incoming import Arriving
     from securelink.node import Node
 
 OWN_FILES = 48
@@ -55,7 +60,19 @@ class _Linked:
     """Oldest first."""
     leaving: set[Link] = field(default_factory=set)
     """Those that are being closed for newer ones."""
+    dispatches: dict[Link, Dispatch] = field(default_factory=dict)
+    """Those that take files, oldest first; one at a time is fed."""
     removed: bool = False
+
+    def wake(self) -> None:
+        """There may be new rows."""
+        self.outgoing.wake()
+        for dispatch in self.dispatches.values():
+            dispatch.wake()
+
+    def may_drain(self, link: Link) -> bool:
+        """Whether the queued files go over this link: a file that has begun stays on its own."""
+        return next(iter(self.dispatches), link) is link and self.outgoing.may_drain()
 
 
 class Server:
@@ -77,6 +94,7 @@ class Server:
         self._gate: Gate[Link] = Gate(node.config.limits)
         self._replays = Replays()
         self._linked: dict[bytes, _Linked] = {}
+        self._incoming: dict[Link, Incoming] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._acceptor = Acceptor(sockets, self)
         self._turned_away = Sparing(_log, TURNED_AWAY, "%d more clients were turned away")
@@ -114,13 +132,17 @@ class Server:
         """The keys of the peers that have links."""
         return tuple(self._linked)
 
+    def incoming(self) -> list[Arriving]:
+        """The files that are coming in at this moment."""
+        return [each for incoming in self._incoming.values() for each in incoming.active()]
+
     # ---- what its owner has noticed
 
     def wake(self, keys: Iterable[bytes]) -> None:
         """There are queued rows for the peers with these keys."""
         for key in keys:
             if key in self._linked:
-                self._linked[key].outgoing.wake()
+                self._linked[key].wake()
 
     def keep_only(self, keys: Collection[bytes]) -> None:
         """End the links of whoever is neither this node nor one of the peers with these keys.
@@ -280,7 +302,18 @@ class Server:
         if linked is None:
             linked = self._linked[key] = _Linked(Outgoing(self.node, key, drains=not is_me))
         linked.removed = False
-        delivery = Delivery(self.node, peer, link, linked.outgoing)
+        if hello.takes_files and link.session.features & FILES and not is_me:
+            which = Which(own=False, queued=partial(linked.may_drain, link))
+            linked.dispatches[link] = Dispatch(self.node, key, link, which, NOBODY)
+        incoming = self._incoming[link] = Incoming(self.node, peer, link)
+        delivery = Delivery(
+            self.node,
+            peer,
+            link,
+            linked.outgoing,
+            incoming=incoming,
+            dispatch=linked.dispatches.get(link),
+        )
         linked.deliveries[link] = delivery
         linked.outgoing.attach(link, standing=hello.standing)
         self._bound(linked)
@@ -293,7 +326,9 @@ class Server:
         finally:
             reason = "removed" if linked.removed else error.message if error else "closed"
             self._emit(events.LinkDown(peer=peer.name, address=address, reason=reason))
-            del linked.deliveries[link]
+            del linked.deliveries[link], self._incoming[link]
+            if linked.dispatches.pop(link, None) is not None:
+                linked.wake()
             linked.leaving.discard(link)
             if not linked.deliveries:
                 del self._linked[key]

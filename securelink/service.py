@@ -17,12 +17,13 @@ from securelink import events, pairing, reach
 from securelink.clock import now_ms
 from securelink.errors import AlreadyRunning, StoreError
 from securelink.following import event_of, follow
+from securelink.incoming import recover
 from securelink.invite import choose_endpoints
 from securelink.locks import FileLock
 from securelink.node import CLOSE_TIMEOUT
 from securelink.outward import Outward
 from securelink.server import Server
-from securelink.store import inbox, outbox, peers, serving, upkeep
+from securelink.store import inbox, outbox, outbox_files, peers, serving, upkeep
 
 if TYPE_CHECKING:
     import sqlite3
@@ -141,6 +142,8 @@ class Service:
         Raises:
             StoreError: the store can be read no more.
         """
+        with _logged():
+            await recover(self.node)
         await self.server.start()
         self._on_change()
         self._moved.set()
@@ -223,8 +226,9 @@ class Service:
     async def _tidy(self) -> None:
         while True:
             await asyncio.sleep(TIDY_INTERVAL)
-            with contextlib.suppress(StoreError):
+            with _logged():
                 await self.node.store.run(upkeep.prune, now_ms())
+                await recover(self.node)
 
     async def _watch_endpoints(self) -> None:
         while True:
@@ -269,6 +273,10 @@ def _begin_to_tell(conn: sqlite3.Connection) -> None:
 
 def _what_others_change(
     conn: sqlite3.Connection, linked: Iterable[bytes]
-) -> tuple[set[bytes], list[str], list[bytes]]:
+) -> tuple[set[bytes], list[str], set[bytes]]:
     """The keys of the peers, the owners of rows, and who of those linked has queued rows."""
-    return peers.keys(conn), outbox.owners(conn), outbox.peers_with_queued(conn, linked)
+    queued = {
+        *outbox.peers_with_queued(conn, linked),
+        *outbox_files.peers_with_queued(conn, linked),
+    }
+    return peers.keys(conn), outbox.owners(conn), queued

@@ -169,6 +169,26 @@ def unchanged(descriptor: int, source: Known) -> bool:
     return stat.S_ISREG(now.st_mode) and (now.st_size, now.st_mtime_ns, now.st_ino) == seen
 
 
+def look_again(source: Known) -> Source:
+    """Return what a file is now, under the name that it had.
+
+    Raises:
+        SourceChanged: it is gone, or no file any more.
+        SourceUnreadable: it can't be read.
+    """
+    try:
+        descriptor = _open(source.path, source.name.count("/"), _FILE)
+    except OSError as error:
+        raise _failure(source, error) from None
+    try:
+        now = os.fstat(descriptor)
+    finally:
+        os.close(descriptor)
+    if not stat.S_ISREG(now.st_mode):
+        raise SourceChanged(f"{os.fsdecode(source.path)} has changed")
+    return _source(source.path, source.name, Kind.FILE, now)
+
+
 def _absolute(path: bytes) -> bytes:
     parent, last = os.path.split(path.rstrip(b"/"))
     if last in (b"", b".", b".."):

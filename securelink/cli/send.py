@@ -1,37 +1,21 @@
-"""`securelink send`: one text to one or several peers."""
+"""`securelink send`: texts and files to one or several peers."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from securelink.cli.app import command_app, examples
 from securelink.cli.options import Json, Quiet
-from securelink.errors import ExitCode, SecurelinkError, UsageError
+from securelink.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from securelink.cli.output import Output
-    from securelink.client import Outcome
     from securelink.config import Config
     from securelink.directory import Directory, KnownPeer
     from securelink.node import Node
 
 app = command_app()
-
-PRECEDENCE = (
-    ExitCode.INTERRUPTED,
-    ExitCode.TERMINATED,
-    ExitCode.NOT_THEM,
-    ExitCode.REFUSED,
-    ExitCode.USAGE,
-    ExitCode.ERROR,
-    ExitCode.UNCONFIRMED,
-    ExitCode.UNREACHABLE,
-)
-"""Of several recipients' exit codes, the first that occurs is the command's."""
 
 
 @app.command(
@@ -39,17 +23,39 @@ PRECEDENCE = (
         "securelink send hello",
         "securelink send --to alice see you at eight",
         "uptime | securelink send --to alice -",
-        "securelink send --to alice --endpoint lan hello",
+        "securelink send --file photos report.pdf -m 'as promised'",
+        "pg_dump shop | securelink send --file - --name shop.sql",
+        "tail -f /var/log/syslog | securelink send --lines",
     )
 )
 def send(
     text: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[TEXT]...",
-            help="The words of the text; - reads it from standard input, as a pipe alone does.",
+            metavar="[TEXT|PATH]...",
+            help="The words of the text; - reads it from standard input, as a pipe alone does. "
+            "With --file: files and folders.",
         ),
     ] = None,
+    file: Annotated[
+        bool,
+        typer.Option(
+            "--file",
+            "-f",
+            help="Every argument is a file or folder; - streams standard input as one file.",
+        ),
+    ] = False,
+    message: Annotated[
+        str | None,
+        typer.Option("--message", "-m", metavar="TEXT", help="A text beside the files."),
+    ] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="What the file of `--file -` is called."),
+    ] = None,
+    lines: Annotated[
+        bool, typer.Option("--lines", help="Send each line of standard input as it comes.")
+    ] = False,
     to: Annotated[
         list[str] | None,
         typer.Option("--to", metavar="NAME", help="Recipient; repeatable; me, all."),
@@ -62,173 +68,69 @@ def send(
     ] = None,
     timeout: Annotated[
         float | None,
-        typer.Option(metavar="SECONDS", help="How long to try; 0 for ever. [default: 30]"),
+        typer.Option(
+            metavar="SECONDS",
+            help="How long to try since the last progress; 0 for ever. [default: 30]",
+        ),
     ] = None,
+    queue: Annotated[
+        bool | None,
+        typer.Option(
+            "--queue/--no-queue",
+            show_default=False,
+            help="What is not delivered in time waits for the next link (exit 75).",
+        ),
+    ] = None,
+    checksum: Annotated[
+        bool, typer.Option("--checksum", help="Compare the SHA-256 of each whole file as well.")
+    ] = False,
     id_: Annotated[
         str | None,
-        typer.Option("--id", metavar="UUID", help="The message's ID, to repeat a send safely."),
+        typer.Option("--id", metavar="UUID", help="The text's ID, to repeat a send safely."),
     ] = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> ExitCode:
-    """Deliver a text; exit 0 means that the recipient has it on disk.
+    """Deliver a text or files; exit 0 means that the recipient has them on disk.
 
     Without --to it goes to [client] peer, or else to the only peer, or else to this node itself.
     """
     from securelink.cli.output import Output
     from securelink.cli.running import run
+    from securelink.cli.sent import deliver
+    from securelink.cli.wanted import Wanted
     from securelink.config import load
     from securelink.home import Home
 
     output = Output(json=json, quiet=quiet)
     home = Home.find()
     config = load(
-        home.config_file, flags={"client.endpoint": endpoint, "client.timeout": timeout}
+        home.config_file,
+        flags={
+            "client.endpoint": endpoint,
+            "client.timeout": timeout,
+            "client.queue": queue,
+        },
     ).config
-    body = _text(text or [], config.limits.max_message)
-    message_id = _message_id(id_)
+    wanted = Wanted.of(
+        text or [],
+        file=file,
+        message=message,
+        name=name,
+        lines=lines,
+        message_id=id_,
+        longest=config.limits.max_message,
+    )
 
     async def command() -> ExitCode:
         from securelink.node import Node
 
         async with await Node.open(home, config) as node:
             recipients = _recipients(to or [], node, await node.directory())
-            return await _send_all(node, recipients, body, message_id, output)
+            wanted.check(len(recipients), queue=config.client.queue)
+            return await deliver(node, recipients, wanted, output, checksum=checksum)
 
     return run(command)
-
-
-async def _send_all(
-    node: Node, recipients: list[KnownPeer], text: str, message_id: bytes | None, output: Output
-) -> ExitCode:
-    import asyncio
-
-    from securelink.client import Sending, choose
-    from securelink.clock import new_id
-
-    client = node.config.client
-    for peer in recipients:
-        if peer.key != node.identity.public and client.endpoint != "auto":
-            choose(peer, client.endpoint)
-    timeout = client.timeout or None
-    sendings = [
-        Sending(
-            node,
-            peer,
-            choice=client.endpoint,
-            timeout=timeout,
-            failed=_complaint(peer.name, timeout, output),
-        )
-        for peer in recipients
-    ]
-    tasks = [
-        asyncio.create_task(sending.send(message_id or new_id(), text)) for sending in sendings
-    ]
-    try:
-        codes = {_report(await outcome, output) for outcome in asyncio.as_completed(tasks)}
-    finally:
-        # After a signal each withdraws what has not left, which needs the store to be open.
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-    for sending, peer in zip(sendings, recipients, strict=True):
-        if sending.received:
-            plural = "s" if sending.received > 1 else ""
-            output.note(f"{sending.received} message{plural} from {peer.name}: securelink inbox")
-    return next((code for code in PRECEDENCE if code in codes), ExitCode.OK)
-
-
-def _complaint(
-    peer: str, timeout: float | None, output: Output
-) -> Callable[[SecurelinkError], None]:
-    """Tell a person, once, why it takes longer, so that nobody looks at a silent screen."""
-    told = False
-
-    def complain(error: SecurelinkError) -> None:
-        nonlocal told
-        if not told and output.stderr.is_terminal and not output.json:
-            until = f" for {timeout:g} s" if timeout else ", until Ctrl-C"
-            output.note(f"{peer} is not there yet, trying{until} ({error.hint or error.message})")
-        told = True
-
-    return complain
-
-
-def _report(outcome: Outcome, output: Output) -> ExitCode:
-    from securelink.cli.formats import duration
-    from securelink.cli.output import code_of
-    from securelink.ids import to_text
-
-    error = outcome.error
-    if output.json:
-        result: dict[str, Any] = {
-            "status": _status(error),
-            "item": "text",
-            "id": to_text(outcome.id),
-            "peer": outcome.peer,
-            "endpoint": outcome.endpoint,
-            "seconds": round(outcome.seconds, 3),
-        }
-        if error is not None:
-            result |= {
-                "code": code_of(error),
-                "error": error.message,
-                "hint": error.hint,
-                "exit": int(error.exit_code),
-            }
-        output.result(result)
-    elif error is not None:
-        output.failure(error)
-    else:
-        where = f" ({outcome.endpoint.kind} {outcome.endpoint.host})" if outcome.endpoint else ""
-        output.note(f"delivered to {outcome.peer}{where} in {duration(outcome.seconds)}")
-    return error.exit_code if error is not None else ExitCode.OK
-
-
-def _status(error: SecurelinkError | None) -> str:
-    if error is None:
-        return "delivered"
-    return "unconfirmed" if error.exit_code is ExitCode.UNCONFIRMED else "failed"
-
-
-def _text(words: list[str], longest: int) -> str:
-    """The text that was given, checked before anything is stored or dialled."""
-    import os
-    import sys
-
-    # Python has no standard input at all where a process was started with the descriptor closed.
-    if sys.stdin is not None and (words == ["-"] or (not words and not sys.stdin.isatty())):
-        raw = sys.stdin.buffer.read(longest + 1)
-    elif words and words != ["-"]:
-        raw = os.fsencode(" ".join(words))
-    else:
-        raise UsageError("there is nothing to send", hint="try: securelink send hello")
-    if len(raw) > longest:
-        raise UsageError(
-            f"a text has at most {longest} bytes of UTF-8", hint="send it as a file: --file"
-        )
-    try:
-        text = raw.decode()
-    except UnicodeDecodeError as error:
-        raise UsageError(
-            f"the text is not UTF-8, at byte {error.start}", hint="send it as a file: --file"
-        ) from None
-    if not text:
-        raise UsageError("the text is empty", hint="try: securelink send hello")
-    return text
-
-
-def _message_id(text: str | None) -> bytes | None:
-    from securelink.ids import from_text
-
-    if text is None:
-        return None
-    try:
-        return from_text(text)
-    except ValueError:
-        raise UsageError(
-            f"{text!r} is not a UUID", hint="`uuidgen` makes one; leave --id out to get a new one"
-        ) from None
 
 
 def _recipients(wanted: list[str], node: Node, directory: Directory) -> list[KnownPeer]:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from securelink import framing, messages, records
 from securelink.noise import CipherState
+from securelink.session.batch import Batch
 
 REKEY_AFTER = 1024
 """Records in one direction under one key."""
@@ -92,7 +93,7 @@ class Channel:
         """Forget what waits, save what is urgent and the rest of a message that has begun."""
         self._packer.drop_unstarted()
 
-    def seal(self, out: bytearray, rest: Callable[[memoryview], int] | None = None) -> bool:
+    def seal(self, out: Batch, rest: Callable[[memoryview], int] | None = None) -> bool:
         """Append one frame with as much of what waits as it holds; False if nothing does.
 
         Args:
@@ -100,7 +101,7 @@ class Channel:
         """
         return self._seal_from(self._packer, out, rest)
 
-    def seal_alone(self, kind: int, body: bytes, out: bytearray) -> None:
+    def seal_alone(self, kind: int, body: bytes, out: Batch) -> None:
         """Append one frame with this message and nothing else, ahead of what waits."""
         packer = records.Packer()
         packer.put(kind, body)
@@ -109,7 +110,7 @@ class Channel:
     def open(self, body: memoryview) -> list[tuple[int, memoryview | bytes]]:
         """Decrypt a frame's body; return the messages that it completes, as type and body.
 
-        The bodies are good until the next call.
+        The bodies are good until the next call; those of the largest records for good.
 
         Raises:
             DecryptError: the tag does not verify.
@@ -120,7 +121,12 @@ class Channel:
             receiving.rekey()
         # Decryption leaves unauthenticated plaintext behind when it fails: this buffer is seen
         # by nobody unless it has succeeded.
-        plain = memoryview(self._scratch.opened)[: len(body) - records.TAG_SIZE]
+        size = len(body) - records.TAG_SIZE
+        if size == records.LARGEST:
+            # Most likely a chunk, which so need not be copied out of a buffer that others use.
+            plain = memoryview(bytearray(size))
+        else:
+            plain = memoryview(self._scratch.opened)[:size]
         receiving.decrypt_into(body, plain)
         feed = self._assembler.feed
         return [whole for item in records.unpack(plain) if (whole := feed(item)) is not None]
@@ -128,7 +134,7 @@ class Channel:
     def _seal_from(
         self,
         packer: records.Packer,
-        out: bytearray,
+        out: Batch,
         rest: Callable[[memoryview], int] | None,
     ) -> bool:
         # Nothing may come between sealing and the frame's place in the queue: a record that is
@@ -140,9 +146,5 @@ class Channel:
         sending = self._sending
         if sending.n and sending.n % REKEY_AFTER == 0:
             sending.rekey()
-        length = size + records.TAG_SIZE
-        out += length.to_bytes(framing.LENGTH_SIZE, "big")
-        start = len(out)
-        out += bytes(length)
-        sending.encrypt_into(plain[:size], memoryview(out)[start:])
+        sending.encrypt_into(plain[:size], out.frame(size + records.TAG_SIZE))
         return True

@@ -12,7 +12,7 @@ from securelink.errors import (
     RemoteProtocolError,
     SecurelinkError,
 )
-from securelink.file_messages import Accept, Prefix
+from securelink.file_messages import Accept, FileItem, Prefix
 from securelink.framing import FrameReader
 from securelink.hello import FEATURES, FILES, ClientHello, ServerHello
 from securelink.identity import Identity, PublicKey
@@ -30,6 +30,7 @@ from securelink.messages import (
     Text,
 )
 from securelink.noise import CipherState, HandshakeState
+from securelink.session.batch import Batch
 from securelink.session.channel import Channel, Scratch
 from securelink.session.files import Files, FileSource
 from securelink.session.handshake import Handshake, initiator, responder
@@ -88,7 +89,7 @@ class Session:
         self._replays = replays or Replays()
         self._reader = FrameReader(self._scratch.read)
         self._channel: Channel | None = None
-        self._out = bytearray()
+        self._out = Batch()
         self._outgoing = Window()
         self._incoming = Window()
         self._answered: set[bytes] = set()
@@ -101,7 +102,7 @@ class Session:
         self.max_message = 0
         if isinstance(hello, ClientHello):
             self.state = State.AWAIT_MESSAGE_2
-            self._out += self._handshake.write_1()
+            self._out.append(self._handshake.write_1())
         else:
             self.state = State.AWAIT_MESSAGE_1
 
@@ -180,7 +181,7 @@ class Session:
         """Client, VERIFIED: introduce ourselves with message 3."""
         self._move(Input.PROCEED)
         assert self._handshake is not None
-        self._out += self._handshake.write_3()
+        self._out.append(self._handshake.write_3())
         sending, receiving = self._handshake.split()
         self._open_channel(sending, receiving)
 
@@ -267,7 +268,7 @@ class Session:
             rest = self._files.fill if self.state is State.OPEN else None
             while len(self._out) < BATCH_SIZE and self._channel.seal(self._out, rest):
                 pass
-        data, self._out = self._out, bytearray()
+        data = self._out.take()
         if data:
             self._heartbeat_at = now + self._limits.heartbeat_interval
         return data
@@ -350,6 +351,8 @@ class Session:
         if self._channel is None:
             assert self._handshake is not None
             return [self._shake_hands(self._handshake, bytes(body))]
+        # The plaintext of the largest records has a buffer of its own.
+        lasts = len(body) == records.LARGEST + records.TAG_SIZE
         found = self._channel.open(body)
         if self.state is State.AWAIT_READY:
             return self._start(found)
@@ -361,7 +364,8 @@ class Session:
             if kind == ItemType.ANNOUNCE and kind in kinds[at:]:
                 # The later one replaces it.
                 continue
-            message = messages.decode(kind, bytes(whole))
+            keep = lasts and kind == FileItem.CHUNK
+            message = messages.decode(kind, whole if keep else bytes(whole))
             if isinstance(message, Close):
                 if at < len(found):
                     raise MalformedRecord("something follows CLOSE")
@@ -374,7 +378,7 @@ class Session:
         if self.state is State.AWAIT_MESSAGE_1:
             handshake.read_1(body, self._replays)
             self._move(Input.MESSAGE_1)
-            self._out += handshake.write_2()
+            self._out.append(handshake.write_2())
             return Proven()
         if self.state is State.AWAIT_MESSAGE_2:
             self._meet(handshake.read_2(body))

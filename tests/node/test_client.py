@@ -27,7 +27,8 @@ from parties import (
 )
 
 from securelink import client, connect
-from securelink.client import Outcome, Sending, choose
+from securelink.choice import choose
+from securelink.client import Outcome, Sending
 from securelink.clock import new_id
 from securelink.directory import ME, KnownPeer
 from securelink.endpoints import Endpoint, Kind
@@ -42,6 +43,7 @@ from securelink.errors import (
 )
 from securelink.identity import Identity
 from securelink.messages import Receipt, RefusalCode, Text
+from securelink.parcel import TextItem
 from securelink.store import addresses, outbox, peers
 
 if TYPE_CHECKING:
@@ -64,7 +66,8 @@ async def send(
     message_id: bytes | None = None,
 ) -> Outcome:
     sending = Sending(node, peer, choice=choice, timeout=timeout)
-    return await sending.send(message_id or new_id(), text)
+    (outcome,) = await sending.send([TextItem(message_id or new_id(), text)])
+    return outcome
 
 
 def me(node: Node) -> KnownPeer:
@@ -398,7 +401,7 @@ async def test_delivered_by_another_process_while_we_dial(parties: Parties) -> N
         bob = KnownPeer("bob", BOB.public, (at(1),))
         tried = asyncio.Event()
         sending = Sending(node, bob, choice="auto", timeout=None, failed=lambda _: tried.set())
-        task = asyncio.create_task(sending.send(new_id(), "hello"))
+        task = asyncio.create_task(sending.send([TextItem(new_id(), "hello")]))
         await tried.wait()
         await deliver_elsewhere(node)
         outcome = await task
@@ -527,7 +530,7 @@ async def outcome_and_received(
 ) -> tuple[Outcome, int, float]:
     bob = KnownPeer("bob", BOB.public, (at(server.port),))
     sending = Sending(node, bob, choice="auto", timeout=5)
-    task = asyncio.create_task(sending.send(new_id(), "hello"))
+    task = asyncio.create_task(sending.send([TextItem(new_id(), "hello")]))
     by_hand = await server.call()
     await by_hand.receipt_all(1)
     with Stopwatch() as watch:
@@ -587,7 +590,7 @@ async def test_failed_attempts_are_told(parties: Parties) -> None:
     async with parties.node() as node:
         bob = KnownPeer("bob", BOB.public, (at(1),))
         sending = Sending(node, bob, choice="auto", timeout=0.5, failed=heard.append)
-        await sending.send(new_id(), "hello")
+        await sending.send([TextItem(new_id(), "hello")])
     assert heard
     assert all(isinstance(each, Unreachable) for each in heard)
     assert connect.FIRST_DELAY < 0.5

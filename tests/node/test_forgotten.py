@@ -13,6 +13,7 @@ from parties import BOB, carried, introduce, put, rows, until
 from securelink.client import Sending
 from securelink.clock import new_id
 from securelink.errors import NoReceipt
+from securelink.parcel import TextItem
 from securelink.store.outbox import State
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ async def test_waiting_for_others_ends_without_a_claim(
     async with parties.node() as node:
         bob = await introduce(node, BOB.public, "bob")
         sending = Sending(node, bob, choice="auto", timeout=None)
-        waiting = asyncio.create_task(sending.send(new_id(), "hello"))
+        waiting = asyncio.create_task(sending.send([TextItem(new_id(), "hello")]))
         await until(lambda: len(rows(node)) == 1)
         behind_its_back(node, happens)
         outcome = await waiting

@@ -32,6 +32,7 @@ from securelink.messages import (
 )
 from securelink.noise import PATTERNS, CipherState, HandshakeState
 from securelink.session import PROLOGUE, Channel, Scratch, Session
+from securelink.session.batch import Batch
 from securelink.states import State
 
 VECTORS = Path(__file__).parent.parent / "vectors"
@@ -211,7 +212,8 @@ def test_record_1024_is_under_the_next_key():
         cipher.set_nonce(1024)
     channel = Channel(sending, receiving, max_message=1 << 20, scratch=Scratch())
     channel.put(*messages.encode(Ping()))
-    out = bytearray()
-    channel.seal(out)
+    batch = Batch()
+    channel.seal(batch)
+    out = batch.take()
     assert out.hex() == case["frame"]
     assert channel.open(memoryview(out)[4:]) == [(ItemType.PING, b"")]

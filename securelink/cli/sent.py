@@ -1,0 +1,195 @@
+"""What becomes of what `send` sends: to each recipient at once, and a result for each item."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import TYPE_CHECKING, Any
+
+from securelink.choice import choose
+from securelink.cli.formats import duration, size
+from securelink.cli.output import code_of
+from securelink.client import Sending
+from securelink.errors import ExitCode, SecurelinkError, Skipped, UsageError
+from securelink.ids import to_text
+from securelink.parcel import FilesItem, LinesItem, StreamItem, TextItem
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from securelink import sources
+    from securelink.cli.output import Output
+    from securelink.cli.wanted import Wanted
+    from securelink.client import Outcome
+    from securelink.directory import KnownPeer
+    from securelink.node import Node
+    from securelink.parcel import Item, Tally
+
+PRECEDENCE = (
+    ExitCode.INTERRUPTED,
+    ExitCode.TERMINATED,
+    ExitCode.NOT_THEM,
+    ExitCode.REFUSED,
+    ExitCode.USAGE,
+    ExitCode.ERROR,
+    ExitCode.UNCONFIRMED,
+    ExitCode.UNREACHABLE,
+    ExitCode.QUEUED,
+)
+"""Of several results' exit codes, the first that occurs is the command's."""
+
+
+async def deliver(
+    node: Node, recipients: list[KnownPeer], wanted: Wanted, output: Output, *, checksum: bool
+) -> ExitCode:
+    """Send to all recipients, side by side, and report on each item as soon as it is known."""
+    client = node.config.client
+    for peer in recipients:
+        is_me = peer.key == node.identity.public
+        if is_me and client.queue:
+            raise UsageError("nothing can wait for this node itself", hint="add --no-queue")
+        if not is_me and client.endpoint != "auto":
+            choose(peer, client.endpoint)
+    timeout = client.timeout or None
+    sendings = [
+        Sending(
+            node,
+            peer,
+            choice=client.endpoint,
+            timeout=timeout,
+            queue=client.queue,
+            checksum=checksum,
+            failed=_complaint(peer.name, timeout, output),
+            skipped=_warning(output) if peer is recipients[0] else _silence,
+        )
+        for peer in recipients
+    ]
+    tasks = [asyncio.create_task(sending.send(wanted.items())) for sending in sendings]
+    codes: set[ExitCode] = set()
+    try:
+        for outcomes in asyncio.as_completed(tasks):
+            codes |= {_report(outcome, output) for outcome in await outcomes}
+    finally:
+        # After a signal each withdraws what has not left, which needs the store to be open.
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    for sending, peer in zip(sendings, recipients, strict=True):
+        if sending.received:
+            plural = "s" if sending.received > 1 else ""
+            output.note(f"{sending.received} message{plural} from {peer.name}: securelink inbox")
+    return next((code for code in PRECEDENCE if code in codes), ExitCode.OK)
+
+
+def _silence(_: sources.Skipped) -> None:
+    """Somebody else tells."""
+
+
+def _warning(output: Output) -> Callable[[sources.Skipped], None]:
+    def warn(skipped: sources.Skipped) -> None:
+        output.warn(f"{os.fsdecode(skipped.path)} is not sent: {skipped.reason}")
+
+    return warn
+
+
+def _complaint(
+    peer: str, timeout: float | None, output: Output
+) -> Callable[[SecurelinkError], None]:
+    """Tell a person, once, why it takes longer, so that nobody looks at a silent screen."""
+    told = False
+
+    def complain(error: SecurelinkError) -> None:
+        nonlocal told
+        if not told and output.stderr.is_terminal and not output.json:
+            until = f" for {timeout:g} s" if timeout else ", until Ctrl-C"
+            output.note(f"{peer} is not there yet, trying{until} ({error.hint or error.message})")
+        told = True
+
+    return complain
+
+
+def _report(outcome: Outcome, output: Output) -> ExitCode:
+    error = outcome.error
+    code = ExitCode.OK if error is None else error.exit_code
+    if outcome.queued:
+        code = ExitCode.QUEUED
+    if output.json:
+        result: dict[str, Any] = {
+            "status": _status(outcome),
+            "item": _label(outcome.tally.item),
+            "id": to_text(outcome.id),
+            "peer": outcome.peer,
+            "endpoint": outcome.endpoint,
+            "seconds": round(outcome.seconds, 3),
+            **_counts(outcome.tally),
+        }
+        if error is not None:
+            result |= {
+                "code": code_of(error),
+                "error": error.message,
+                "hint": error.hint,
+                "exit": int(code),
+            }
+        output.result(result)
+        return code
+    for name in outcome.tally.changed:
+        output.note(f"{name} has changed since an earlier attempt: it started over")
+    if error is None:
+        where = f" ({outcome.endpoint.kind} {outcome.endpoint.host})" if outcome.endpoint else ""
+        took = duration(outcome.seconds)
+        output.note(f"delivered {_what(outcome.tally)}to {outcome.peer}{where} in {took}")
+    elif outcome.queued:
+        output.note(f"queued for {outcome.peer}: {error.message}")
+    else:
+        output.failure(error)
+    return code
+
+
+def _status(outcome: Outcome) -> str:
+    if outcome.error is None:
+        return "delivered"
+    if outcome.queued:
+        return "queued"
+    if isinstance(outcome.error, Skipped):
+        return "skipped"
+    return "unconfirmed" if outcome.error.exit_code is ExitCode.UNCONFIRMED else "failed"
+
+
+def _label(item: Item) -> str:
+    match item:
+        case TextItem():
+            return "text"
+        case FilesItem():
+            return item.given
+        case StreamItem():
+            return item.name
+        case LinesItem():
+            return "lines"
+
+
+def _counts(tally: Tally) -> dict[str, Any]:
+    """What a script wants to know of more than one text; sizes in bytes."""
+    match tally.item:
+        case TextItem():
+            return {}
+        case LinesItem():
+            return {"lines": tally.rows, "delivered": tally.delivered}
+        case _:
+            return {
+                "files": tally.files,
+                "bytes": tally.done if tally.total is None else tally.total,
+                "resumed": tally.resumed,
+                "changed": tally.changed,
+            }
+
+
+def _what(tally: Tally) -> str:
+    """What was delivered, and a space; nothing for a text."""
+    match tally.item:
+        case TextItem():
+            return ""
+        case LinesItem():
+            return f"{tally.delivered} line{'' if tally.delivered == 1 else 's'} "
+    files = f"{tally.files} files, " if tally.files != 1 else ""
+    resumed = f", {size(tally.resumed)} of it before" if tally.resumed else ""
+    return f"{_label(tally.item)} ({files}{size(tally.done)}{resumed}) "
