@@ -9,7 +9,7 @@ import typer
 from securelink.cli.app import command_app, examples
 from securelink.cli.completion import peer_names
 from securelink.cli.options import Json, Quiet, Verbose
-from securelink.errors import UnknownPeer, UsageError
+from securelink.errors import ExitCode, UnknownPeer, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -53,6 +53,7 @@ class _Fits(NamedTuple):
         "securelink inbox --unread --from alice",
         "securelink inbox --since 2h --json",
         "securelink inbox --follow",
+        "securelink inbox --partial --verbose",
         "securelink inbox show 019a4f2e --raw > text",
     ),
 )
@@ -71,6 +72,10 @@ def list_messages(
     ] = None,
     follow: Annotated[
         bool, typer.Option("--follow", help="Go on with what comes in, until Ctrl-C.")
+    ] = False,
+    partial: Annotated[
+        bool,
+        typer.Option("--partial", help="Instead, the files of which only a part has come."),
     ] = False,
     json: Json = False,
     quiet: Quiet = False,
@@ -91,8 +96,17 @@ def list_messages(
         raise UsageError(f"--limit is 0 or more, not {limit}", hint="0 stands for all")
     most = (0 if json else NEWEST) if limit is None else limit
     moment = None if since is None else parse_moment(since)
+    if partial and (unread or follow or since is not None or limit is not None):
+        raise UsageError(
+            "--partial goes with --from alone", hint="see them all with: securelink inbox --partial"
+        )
     with open_node() as node:
         peer = None if from_ is None else _sender(node, from_)
+        if partial:
+            from securelink.cli import partial as unfinished
+
+            unfinished.show(output, node, peer)
+            return
         fits = _Fits(peer, moment, unread)
         with node.database.snapshot() as conn:
             told = inbox.newest_seq(conn)
@@ -155,7 +169,11 @@ def show(
 
 
 @app.command(
-    epilog=examples("securelink inbox delete 019a4f2e", "securelink inbox delete --before 30d")
+    epilog=examples(
+        "securelink inbox delete 019a4f2e",
+        "securelink inbox delete --before 30d",
+        "securelink inbox delete --partial --before 7d",
+    )
 )
 def delete(
     message_id: Annotated[
@@ -167,9 +185,13 @@ def delete(
         str | None,
         typer.Option(metavar="DATE|DURATION", help="All that came before: 2026-11-01, 30d."),
     ] = None,
+    partial: Annotated[
+        bool,
+        typer.Option("--partial", help="Instead, files of which only a part has come."),
+    ] = False,
     json: Json = False,
     quiet: Quiet = False,
-) -> None:
+) -> ExitCode | None:
     """Delete messages for good; files that came stay where they are."""
     from securelink.cli.moments import parse_moment
     from securelink.cli.opened import open_node
@@ -184,6 +206,10 @@ def delete(
     moment = None if before is None else parse_moment(before)
     with open_node() as node:
         peer = None if from_ is None else _sender(node, from_)
+        if partial:
+            from securelink.cli import partial as unfinished
+
+            return unfinished.delete(output, node, message_id or (), peer, moment)
         with node.database.transaction() as conn:
             if moment is not None:
                 count = inbox.delete_before(conn, moment)
@@ -195,6 +221,7 @@ def delete(
         output.result({"status": "deleted", "count": count})
     else:
         output.note(f"deleted {count} {'message' if count == 1 else 'messages'}")
+    return None
 
 
 def _sender(node: OpenedNode, name: str) -> bytes:

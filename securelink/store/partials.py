@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import sqlite3
 
-KEPT = 90 * 86_400_000
-"""How long a row is kept after it was last touched, and a landing after it was made, in ms: no
-sender tries for longer under the same ID."""
+LANDINGS_KEPT = 90 * 86_400_000
+"""How long the name of a group is remembered, in ms: as long as the IDs of what is in it
+(`inbox.SEEN_KEPT`)."""
 
 _LARGEST = (1 << 63) - 1  # SQLite's integers are signed, a size on the wire is not
 
@@ -131,9 +131,8 @@ def land(conn: sqlite3.Connection, peer: bytes, group: bytes, name: str, now: in
 
 
 def prune(conn: sqlite3.Connection, now: int) -> None:
-    """Drop the rows and landings of which no sender can make use any more."""
-    conn.execute("DELETE FROM partials WHERE touched_at < ?", (now - KEPT,))
-    conn.execute("DELETE FROM landings WHERE made_at < ?", (now - KEPT,))
+    """Drop the landings that no sender can come back to; the rows of parts go with the parts."""
+    conn.execute("DELETE FROM landings WHERE made_at < ?", (now - LANDINGS_KEPT,))
 
 
 def _partial(row: tuple[Any, ...]) -> Partial:

@@ -2,9 +2,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import pytest
-
-from securelink.store import inbox, outbox, partials
+from securelink.store import inbox, partials
 from securelink.store.partials import Partial
 
 if TYPE_CHECKING:
@@ -121,20 +119,17 @@ def test_the_first_name_of_a_group_holds(conn: sqlite3.Connection) -> None:
 
 
 def test_prune(conn: sqlite3.Connection) -> None:
-    begin(conn, ONE, now=10)
-    begin(conn, TWO, now=10)
-    partials.synced(conn, BOB, TWO, 1, "this run", 11)
+    begin(conn, now=10)
     partials.land(conn, BOB, GROUP, "one", 10)
     partials.land(conn, EVE, GROUP, "two", 11)
-    partials.prune(conn, 10 + partials.KEPT)
-    assert ids(partials.list_all(conn)) == [ONE, TWO]
+    partials.prune(conn, 10 + partials.LANDINGS_KEPT)
     assert partials.landing_of(conn, BOB, GROUP) == "one"
-    partials.prune(conn, 11 + partials.KEPT)
-    assert ids(partials.list_all(conn)) == [TWO]
+    partials.prune(conn, 11 + partials.LANDINGS_KEPT)
     assert partials.landing_of(conn, BOB, GROUP) is None
     assert partials.landing_of(conn, EVE, GROUP) == "two"
+    # A row tells that the part is worth keeping; how long, the configuration says.
+    assert ids(partials.list_all(conn)) == [ONE]
 
 
-@pytest.mark.parametrize("kept", [outbox.UNFINISHED_KEPT, outbox.REFUSED_KEPT])
-def test_kept_as_long_as_any_sender_may_come_back(kept: int) -> None:
-    assert partials.KEPT == inbox.SEEN_KEPT == outbox.HANDED_KEPT + kept
+def test_a_group_has_its_name_as_long_as_its_files_have_theirs() -> None:
+    assert partials.LANDINGS_KEPT == inbox.SEEN_KEPT
