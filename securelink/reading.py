@@ -155,8 +155,8 @@ class StreamReader:
     SIZE = 256 * 1024
 
     def __init__(self, descriptor: int, ready: Callable[[], None]) -> None:
-        self.error: OSError | None = None
-        self.ended = False
+        self._failure: OSError | None = None
+        self._at_end = False
         self._descriptor = descriptor
         self._ready = ready
         self._loop = asyncio.get_running_loop()
@@ -168,7 +168,17 @@ class StreamReader:
     @property
     def is_ready(self) -> bool:
         """Whether there are bytes, or an end."""
-        return bool(self._blocks) or self.ended or self.error is not None
+        return bool(self._blocks) or self._at_end
+
+    @property
+    def ended(self) -> bool:
+        """Whether all there ever was has been taken."""
+        return self._at_end and self._failure is None and not self._blocks
+
+    @property
+    def error(self) -> OSError | None:
+        """Why there is no more, once all that came before it was taken."""
+        return None if self._blocks else self._failure
 
     def read_into(self, room: memoryview) -> int:
         """Take what is here."""
@@ -209,6 +219,6 @@ class StreamReader:
         if block:
             self._blocks.append(memoryview(block))
         else:
-            self.error = error
-            self.ended = error is None
+            self._failure = error
+            self._at_end = True
         self._ready()
