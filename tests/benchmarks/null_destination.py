@@ -8,22 +8,28 @@ from pathlib import Path
 
 from processes import Standing, run_for_output
 
-RAW = [sys.executable, str(Path(__file__).with_name("raw_tcp.py"))]
+HERE = Path(__file__).parent
 
 
 @dataclass(frozen=True)
 class Alone:
-    """A transfer without what comes before and after; CPU time is that of both processes, whole."""
+    """A transfer without all that comes before and after it.
+
+    Attributes:
+        seconds: from the first byte to the receiver's answer.
+        cpu: seconds of user and system time of both sides.
+    """
 
     seconds: float
     cpu: float
 
 
-def raw_tcp(source: Path) -> Alone:
-    """Bare TCP: 1 MiB at a time, from and to one buffer."""
-    receiver = Standing([*RAW, "receive", "/dev/null"])
+def carry(script: str, what: str) -> Alone:
+    """Start a script twice, once to receive and once to send what is named."""
+    words = [sys.executable, HERE / script]
+    receiver = Standing([*words, "receive"])
     try:
-        said = run_for_output([*RAW, "send", receiver.line().strip(), str(source.stat().st_size)])
+        said = run_for_output([*words, "send", *receiver.line().split(), what])
         seconds, cpu = map(float, said.split())
         return Alone(seconds, cpu + float(receiver.line()))
     finally:
@@ -31,8 +37,9 @@ def raw_tcp(source: Path) -> Alone:
 
 
 def compete(source: Path, rounds: int) -> dict[str, list[Alone]]:
-    """Both in turns."""
-    figures: dict[str, list[Alone]] = {"TCP": []}
-    for _ in range(rounds):
-        figures["TCP"].append(raw_tcp(source))
-    return figures
+    """Both in turns, once before that without being counted."""
+    figures: dict[str, list[Alone]] = {"securelink": [], "TCP": []}
+    for _ in range(rounds + 1):
+        figures["securelink"].append(carry("bare_link.py", str(source)))
+        figures["TCP"].append(carry("raw_tcp.py", str(source.stat().st_size)))
+    return {title: each[1:] for title, each in figures.items()}
