@@ -108,8 +108,8 @@ def file_texts(name: str, path: str, content: int | None) -> tuple[str, str]:
 
 def _from_home(path: str) -> str:
     """The same path, begun with a tilde if it lies in the user's home folder."""
-    home = os.path.expanduser("~").rstrip("/")  # noqa: PTH111 - Path.home raises where there is none
-    return f"~{path[len(home) :]}" if home and path.startswith(f"{home}/") else path
+    home = os.path.expanduser("~")  # noqa: PTH111 - Path.home raises where there is none
+    return f"~{path[len(home) :]}" if path.startswith(f"{home}/") else path
 
 
 def _moment(ms: int) -> datetime.datetime:

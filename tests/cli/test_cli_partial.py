@@ -12,7 +12,7 @@ from node_files import now
 
 from securelink.identity import Identity
 from securelink.ids import from_text, to_text
-from securelink.landing import part_path
+from securelink.landing import Part, PartInUse, part_path
 from securelink.store import partials
 
 HOLD = """
@@ -173,6 +173,21 @@ def test_what_is_being_received_is_left(call, node, part):
         )
     assert call("inbox", "delete", "--partial", one).status == 0
     assert not first.exists()
+
+
+def test_nobody_begins_to_receive_into_what_is_being_deleted(call, node, part, monkeypatch):
+    made, path = part(node.peer("bob"))
+    forget = partials.forget
+
+    def forget_and_look(*args):
+        folder = os.open(path.parent, os.O_RDONLY)
+        with pytest.raises(PartInUse):
+            Part.open(from_text(made), folder, path.name)
+        os.close(folder)
+        return forget(*args)
+
+    monkeypatch.setattr(partials, "forget", forget_and_look)
+    assert call("inbox", "delete", "--partial", made).err == "deleted 1 unfinished file\n"
 
 
 def test_what_has_its_name_already_is_left_to_serve(call, node, part):
