@@ -98,12 +98,6 @@ def list_all(conn: sqlite3.Connection) -> list[Partial]:
     return [_partial(row) for row in conn.execute(f"{_SELECT} ORDER BY began_at, id")]
 
 
-def older_than(conn: sqlite3.Connection, before: int) -> list[Partial]:
-    """Return the rows that were last touched before then, in ms since 1970."""
-    rows = conn.execute(f"{_SELECT} WHERE touched_at < ? ORDER BY began_at, id", (before,))
-    return [_partial(row) for row in rows]
-
-
 def forget(conn: sqlite3.Connection, peer: bytes, message_id: bytes) -> bool:
     """Drop the row, as the file has landed or its part is gone; return whether there was one."""
     gone = conn.execute("DELETE FROM partials WHERE peer = ? AND id = ?", (peer, message_id))

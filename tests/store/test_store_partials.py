@@ -93,10 +93,6 @@ def test_list(conn: sqlite3.Connection) -> None:
     begin(conn, TWO, now=10)
     begin(conn, ONE, now=20)
     assert ids(partials.list_all(conn)) == [TWO, ONE]
-    assert ids(partials.older_than(conn, 20)) == [TWO]
-    assert ids(partials.older_than(conn, 21)) == [TWO, ONE]
-    partials.synced(conn, BOB, TWO, 1, "this run", 30)
-    assert ids(partials.older_than(conn, 30)) == [ONE]
 
 
 def test_forget(conn: sqlite3.Connection) -> None:
