@@ -30,9 +30,6 @@ PAUSE_ABOVE = 4 << 20
 RESUME_BELOW = 1 << 20
 """Bytes that wait for the disk: reading pauses above the one, and goes on below the other."""
 
-CHUNK_COST = 256
-"""What a chunk takes in memory beside its bytes: those of one byte must not be free."""
-
 
 @dataclass(frozen=True, slots=True)
 class Arriving:
@@ -86,13 +83,9 @@ class Incoming:
         if self._end is not None:
             return
         match message:
-            case Chunk(number, data):
-                if self._receiving.chunk(message) is None:
-                    return
-                self._queue(number, message)
-                self._backlog += len(data) + CHUNK_COST
-                if self._backlog > PAUSE_ABOVE:
-                    self._link.pause_receiving()
+            case Chunk():
+                if self._receiving.chunk(message) is not None:
+                    self._queue(message.number, message)
             case Offer():
                 self._receiving.offer(message)
                 self._claim(message)
@@ -149,11 +142,17 @@ class Incoming:
 
     def _queue(self, number: int, job: talk.Job) -> None:
         """Have the thread do something, once the file is this link's."""
+        self._backlog += talk.cost(job)
+        if self._backlog > PAUSE_ABOVE:
+            self._link.pause_receiving()
         held = self._held.get(number)
         if held is not None:
             held.append(job)
-            return
-        self._jobs.append(job)
+        else:
+            self._hand_over_soon([job])
+
+    def _hand_over_soon(self, jobs: Sequence[talk.Job]) -> None:
+        self._jobs += jobs
         if not self._handing_over:
             # One hand-over for all that one read has brought.
             self._handing_over = True
@@ -169,8 +168,8 @@ class Incoming:
         jobs, self._jobs = self._jobs, []
         self._intake.thread.put(jobs)
 
-    def _worked(self, size: int, chunks: int) -> None:
-        self._backlog -= size + chunks * CHUNK_COST
+    def _worked(self, cost: int) -> None:
+        self._backlog -= cost
         if self._backlog < RESUME_BELOW:
             self._link.resume_receiving()
 
@@ -185,7 +184,8 @@ class Incoming:
 
     def _claim(self, offer: Offer) -> None:
         number = offer.number
-        self._held[number] = [offer]
+        self._held[number] = []
+        self._queue(number, offer)
         self._claims[number] = self._node.claims.take(
             (self._peer.key.raw, offer.id),
             granted=partial(self._granted, number),
@@ -193,8 +193,7 @@ class Incoming:
         )
 
     def _granted(self, number: int) -> None:
-        for job in self._held.pop(number):
-            self._queue(number, job)
+        self._hand_over_soon(self._held.pop(number))
 
     def _lost(self, number: int) -> None:
         """A newer link wants it."""
@@ -211,9 +210,7 @@ class Incoming:
             self._queue(cancel.number, cancel)
 
     def _forget_held(self, number: int) -> None:
-        jobs = self._held.pop(number)
-        sizes = [len(job.data) for job in jobs if isinstance(job, Chunk)]
-        self._worked(sum(sizes), len(sizes))
+        self._worked(sum(map(talk.cost, self._held.pop(number))))
         self._let_go(number)
 
     def _let_go(self, number: int) -> None:
@@ -225,8 +222,8 @@ class Incoming:
     def _deliver(self, results: Sequence[talk.Result]) -> None:
         for result in results:
             match result:
-                case talk.Worked(size, chunks):
-                    self._worked(size, chunks)
+                case talk.Worked(cost):
+                    self._worked(cost)
                 case talk.Refuse(number, refusal):
                     self._refuse(number, refusal)
                 case talk.Known(number):

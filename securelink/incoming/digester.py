@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, TypeAlias
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from securelink.incoming.files import File
+
 BLOCK_SIZE = 1 << 20
 
 Work: TypeAlias = "Callable[[], bytes]"
@@ -67,3 +69,14 @@ def of_file(descriptor: int, size: int, cancelled: Callable[[], bool]) -> bytes:
     finally:
         os.close(descriptor)
     return digest.digest()
+
+
+def of_part(file: File) -> bytes:
+    """The SHA-256 of what is here of a file; its running digest knows these bytes from then on.
+
+    Raises:
+        OSError: it can't be read.
+    """
+    digest = file.hash if file.hash is not None else hashlib.sha256()
+    file.own_part.digest_prefix(file.told, digest.update, lambda: file.dropped)
+    return bytes(digest.digest())

@@ -41,6 +41,7 @@ class NotTaken(Exception):
 class Stage(enum.Enum):
     """Where a file stands."""
 
+    KNOWN = "it was taken in before"
     COMPARING = "the sender was told what is here, and owes a BEGIN"
     WRITING = "its bytes are written"
     SAME = "it lies here already, whole"

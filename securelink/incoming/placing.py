@@ -11,13 +11,16 @@ import threading
 from typing import TYPE_CHECKING
 
 from securelink.admission import EXISTS
-from securelink.errors import BadPlace, TransferError
+from securelink.errors import BadPlace, StoreError, TransferError
 from securelink.incoming import talk
 from securelink.incoming.files import File, Stage, refusal_for
 from securelink.landing import Conflict, Ready
+from securelink.store import partials
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
     from securelink.admission import Refusal
     from securelink.landing import Landing
@@ -35,7 +38,8 @@ class Placing:
     Args:
         landing: the folder.
         conflict: what happens when a name is taken.
-        name_of: tells the name below which a group lands, if the store knows it.
+        peer: the peer's key, 32 bytes.
+        store: gives a snapshot of the names of groups.
         post: takes results to the event loop.
     """
 
@@ -43,12 +47,14 @@ class Placing:
         self,
         landing: Landing,
         conflict: Conflict,
-        name_of: Callable[[bytes], str | None],
+        peer: bytes,
+        store: Callable[[], AbstractContextManager[sqlite3.Connection]],
         post: Callable[[talk.Result], None],
     ) -> None:
         self._landing = landing
         self._conflict = conflict
-        self._name_of = name_of
+        self._peer = peer
+        self._store = store
         self._post = post
         self._whole: list[File] = []
         self._groups: dict[bytes, str | None] = {}
@@ -80,7 +86,7 @@ class Placing:
                 if len(placeable) < MOST_TOGETHER:
                     try:
                         components = self._components(file)
-                    except (TransferError, OSError) as error:
+                    except (TransferError, StoreError, OSError) as error:
                         yield file, refusal_for(error)
                         continue
                 if components is None:
@@ -101,13 +107,11 @@ class Placing:
             return components
         group = file.offer.group
         if group not in self._groups:
-            self._groups[group] = self._name_of(group)
-            if self._groups[group] is None:
-                try:
-                    self._post(talk.NameGroup(group, self._take_name(file)))
-                except (TransferError, OSError):
-                    del self._groups[group]
-                    raise
+            with self._store() as conn:
+                known = partials.landing_of(conn, self._peer, group)
+            if known is None:
+                self._post(talk.NameGroup(group, self._take_name(file)))
+            self._groups[group] = known
         name = self._groups[group]
         return None if name is None else (name, *components[1:])
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
+from securelink.file_messages import Begin, Cancel, Chunk, End, Offer
 from securelink.store import inbox, partials
 
 if TYPE_CHECKING:
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
     from securelink.admission import Refusal
     from securelink.directory import KnownPeer
-    from securelink.file_messages import Begin, Cancel, Chunk, End, Offer
 
 # ---- from the loop to the thread, beside what the sender says
 
@@ -57,17 +57,32 @@ class HangUp:
     """The link has ended: nothing more comes."""
 
 
-Job: TypeAlias = "Offer | Begin | Chunk | End | Cancel | Drop | Named | Settled | Digested | HangUp"
+Job: TypeAlias = Offer | Begin | Chunk | End | Cancel | Drop | Named | Settled | Digested | HangUp
+
+JOB_COST = 256
+"""Bytes of memory that a job takes beside what it carries: a chunk of one byte is not free."""
+
+
+def cost(job: Job) -> int:
+    """What a job that a sender has caused takes in memory while it waits, about, in bytes."""
+    match job:
+        case Chunk():
+            return JOB_COST + len(job.data)
+        case Offer():
+            return JOB_COST + len(job.name)
+        case Begin() | End() | Cancel() | Drop():
+            return JOB_COST
+    return 0
+
 
 # ---- from the thread to the loop
 
 
 @dataclass(frozen=True, slots=True)
 class Worked:
-    """So many bytes, in so many chunks, of what was handed over are done with."""
+    """So much of what was handed over, as `cost` counts it, is done with."""
 
-    size: int
-    chunks: int
+    cost: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,158 @@
+"""`Reception`: what becomes of an offer: known, lying here, refused, or received from an offset."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import partial
+from typing import TYPE_CHECKING
+
+from securelink.admission import EXISTS, Refusal
+from securelink.boot import boot_id
+from securelink.errors import BadPlace
+from securelink.incoming import talk
+from securelink.incoming.digester import of_file, of_part
+from securelink.incoming.files import File, NotTaken, Stage, trusted
+from securelink.landing import Conflict, Kind
+from securelink.store import inbox, partials
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+    from securelink.directory import KnownPeer
+    from securelink.incoming.digester import Work
+    from securelink.landing import Landing
+    from securelink.node import Node
+    from securelink.store.partials import Partial
+
+
+class Reception:
+    """Looks at offers, for one link.
+
+    Args:
+        node: whose files they become.
+        peer: who sends them.
+        landing: the peer's folder.
+        store: gives a snapshot of what came before.
+        post: takes results to the event loop.
+        digest: has a digest made, which comes back as `talk.Digested`.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        peer: KnownPeer,
+        landing: Landing,
+        store: Callable[[], AbstractContextManager[sqlite3.Connection]],
+        post: Callable[[talk.Result], None],
+        digest: Callable[[int, Work], None],
+    ) -> None:
+        self._room = node.room
+        self._peer = peer
+        self._conflict = Conflict(node.config.files.conflict)
+        self._checksum = node.config.files.checksum
+        self._landing = landing
+        self._store = store
+        self._post = post
+        self._digest = digest
+
+    def look_at(self, file: File) -> None:
+        """Decide what becomes of a file, and tell the sender if it waits for that.
+
+        Raises:
+            NotTaken, TransferError, StoreError, OSError: it can't be taken.
+        """
+        offer = file.offer
+        if not offer.folder:
+            # Before the look into the store: what we hold nobody else takes in meanwhile.
+            file.part = self._landing.open_part(offer.id)
+        seen, row = self._look_up(file)
+        file.has_row = row is not None
+        if seen:
+            file.stage = Stage.KNOWN
+        elif not self._lies_here(file):
+            self._receive(file, row)
+
+    def note_beginning(self, file: File) -> None:
+        """Its first byte comes: from now on it can be gone on with, if it is worth that."""
+        if file.is_large:
+            file.has_row = True
+            self._post(talk.Began(file.offer, boot_id()))
+
+    def _look_up(self, file: File) -> tuple[bool, Partial | None]:
+        key, offer = self._peer.key.raw, file.offer
+        with self._store() as conn:
+            row = partials.get(conn, key, offer.id) if offer.ask else None
+            return inbox.was_seen(conn, key, offer.id), row
+
+    def _lies_here(self, file: File) -> bool:
+        """Whether something has the name, and stays as it is because it may be the same.
+
+        Raises:
+            NotTaken: it is something else.
+        """
+        if self._conflict is Conflict.RENAME:
+            return False
+        offer = file.offer
+        try:
+            existing = self._landing.existing(file.components)
+        except BadPlace:
+            raise NotTaken(EXISTS) from None
+        if existing is None:
+            return False
+        if existing.kind is not (Kind.FOLDER if offer.folder else Kind.FILE):
+            raise NotTaken(EXISTS)
+        if self._conflict is Conflict.OVERWRITE:
+            return False
+        if offer.folder:
+            file.stage = Stage.LANDED
+            self._post(talk.Same(file.number, offer.id))
+            return True
+        if existing.size != offer.size:
+            raise NotTaken(EXISTS)
+        file.own_part.discard()
+        file.part = None
+        if offer.ask or existing.size:
+            self._tell(file, existing.size)
+        else:
+            file.stage = Stage.SAME
+        return True
+
+    def _receive(self, file: File, row: Partial | None) -> None:
+        """Take a folder, or the bytes of a file, from the start or from where they were cut."""
+        offer = file.offer
+        here = 0
+        if file.part is not None:
+            here = trusted(file.part, row, offer)
+            if row is not None:
+                file.synced = min(row.synced, here)
+            if offer.checksum or self._checksum:
+                file.hash = hashlib.sha256()
+        booking = self._room.book(self._peer.name, self._landing, offer.size, here)
+        if isinstance(booking, Refusal):
+            raise NotTaken(booking)
+        file.booking = booking
+        if file.part is None:
+            file.stage = Stage.WHOLE
+            return
+        file.part.truncate(here)
+        if offer.ask:
+            self._tell(file, here)
+        else:
+            self.note_beginning(file)
+
+    def _tell(self, file: File, here: int) -> None:
+        """Tell the sender how much is here, and have it digested."""
+        file.stage = Stage.COMPARING
+        file.told = here
+        self._post(talk.Here(file.number, here))
+        if not here:
+            return
+        if file.part is None:
+            descriptor = self._landing.open_existing(file.components)
+            work = partial(of_file, descriptor, here, lambda: file.dropped)
+        else:
+            work = partial(of_part, file)
+        file.digesting = True
+        self._digest(file.number, work)
