@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
 def write_fields(output: Output, fields: Sequence[tuple[str, str]]) -> None:
     """Write each label with its value; values stand below each other and are never cut."""
-    from securelink.cli.output import Style, Styled, escape_line
+    from securelink.cli.output import Style, Styled
+    from securelink.cli.text import escape_line
 
     room = max(len(label) for label, _ in fields) + 2
     for label, value in fields:

@@ -6,7 +6,7 @@ import datetime
 import os
 import time
 
-from securelink.cli.output import escape_line, width
+from securelink.cli.text import escape_line, width
 
 # The clock of a message is its sender's word. What lies beyond the calendar is shown as its end.
 _LATEST_MS = 253_402_214_400_000  # 9999-12-31T00:00:00Z

@@ -8,60 +8,32 @@ The rules:
   therefore never part of a text: a `Styled` part carries its style beside it.
 - In a pipe, texts go out as they are, without colours, and no line is cut.
 - Prose that nobody can read any more is no reason to fail; a result that can't be written is.
+- What a line of progress shows makes room for everything else: `keep_clear`.
 """
 
 from __future__ import annotations
 
-import enum
+import contextlib
 import functools
-import io
 import itertools
 import os
 import re
-import shutil
 import sys
-import unicodedata
-from typing import TYPE_CHECKING, NamedTuple, TextIO
+from typing import TYPE_CHECKING, TextIO
 
 import msgspec
 
+from securelink.cli.streams import Stream, Style, Styled, text_of
+from securelink.cli.text import escape_line, shorten, width
 from securelink.errors import SecurelinkError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
-# What can move the cursor, reorder a line or hide: Unicode's Cc, Cs, Zl, Zp, Bidi_Control,
-# Default_Ignorable_Code_Point, and interlinear annotation. Not newline and tab; and not the
-# joiners (U+200C, U+200D) and the two selectors (U+FE0E, U+FE0F), without which Persian, the
-# scripts of India and most emoji come apart.
-_UNSAFE = (
-    r"\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b"
-    r"\u200e\u200f\u2028-\u202e\u2060-\u206f\u3164\ud800-\udfff\ufe00-\ufe0d\ufeff\uffa0"
-    r"\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
-)
-_UNSAFE_IN_TEXT = re.compile(f"[{_UNSAFE}]")
-_UNSAFE_IN_LINE = re.compile(rf"[{_UNSAFE}\t\n]")
-
-_ODD_CHARACTERS = "backslashreplace"
+__all__ = ["Failure", "Output", "Style", "Styled", "code_of"]
 
 _NARROWEST_CELL = 8
-
-
-class Style(enum.StrEnum):
-    """How a part of a line looks where colours are wanted; each value is its SGR parameter."""
-
-    BOLD = "1"
-    DIM = "2"
-    RED = "31"
-    GREEN = "32"
-    YELLOW = "33"
-
-
-class Styled(NamedTuple):
-    """A part of a line, with its style beside it."""
-
-    text: str
-    style: Style
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,8 +69,8 @@ class Output:
         self.json = json
         self.quiet = quiet
         self.verbose = verbose
-        self.stdout = _Stream(sys.stdout if stdout is None else stdout, environ)
-        self.stderr = _Stream(sys.stderr if stderr is None else stderr, environ)
+        self.stdout = Stream(sys.stdout if stdout is None else stdout, environ)
+        self.stderr = Stream(sys.stderr if stderr is None else stderr, environ)
 
     @property
     def is_terminal(self) -> bool:
@@ -168,19 +140,29 @@ class Output:
         titles = [[Styled(title, Style.BOLD) for title in header]] if header else []
         lines = [[_mapped(escape_line, cell) for cell in row] for row in (*titles, *rows)]
         widths = [
-            max(width(_text(cell)) for cell in column)
+            max(width(text_of(cell)) for cell in column)
             for column in itertools.zip_longest(*lines, fillvalue="")
         ]
         before = sum(size + 2 for size in widths[:-1])
         for cells in lines:
             parts: list[str | Styled] = []
             for cell, size in zip(cells[:-1], widths, strict=False):
-                parts += [cell, " " * (size - width(_text(cell)) + 2)]
+                parts += [cell, " " * (size - width(text_of(cell)) + 2)]
             last = cells[-1]
             if self.is_terminal and len(cells) == len(widths):
                 room = max(self.stdout.columns - before, _NARROWEST_CELL)
                 last = _mapped(functools.partial(shorten, columns=room), last)
             self.line(*parts, last)
+
+    def keep_clear(self, guard: Callable[[], AbstractContextManager[object]] | None) -> None:
+        """Have everything that goes to a terminal from now on written inside of *guard*.
+
+        Args:
+            guard: makes a context, from any thread; None ends this.
+        """
+        for stream in (self.stdout, self.stderr):
+            if stream.is_terminal:
+                stream.guard = contextlib.nullcontext if guard is None else guard
 
     def ask(self, question: str, *, instead: str, echo: bool = True) -> str:
         """Return the user's answer to *question*, without the spaces around it.
@@ -217,113 +199,16 @@ class Output:
             self.stderr.abandon()
 
 
-class _Nowhere(io.StringIO):
-    """A stream that keeps nothing."""
-
-    def write(self, text: str) -> int:
-        return len(text)
-
-
-class _Stream:
-    """Standard output or standard error, and what is on its other end."""
-
-    def __init__(self, stream: TextIO | None, environ: Mapping[str, str]) -> None:
-        # Python has no stream at all where a process was started with the descriptor closed.
-        self._stream: TextIO = stream if stream is not None else _Nowhere()
-        if isinstance(self._stream, io.TextIOWrapper) and self._stream.errors != _ODD_CHARACTERS:
-            # A character that the terminal's encoding lacks must not cost the line.
-            self._stream.reconfigure(errors=_ODD_CHARACTERS)
-        self.is_terminal = self._stream.isatty()
-        self._coloured = (
-            self.is_terminal and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
-        )
-
-    @property
-    def columns(self) -> int:
-        return shutil.get_terminal_size().columns
-
-    def render(self, part: str | Styled) -> str:
-        text = escape(_text(part)) if self.is_terminal else _text(part)
-        if isinstance(part, Styled) and self._coloured:
-            return f"\x1b[{part.style}m{text}\x1b[0m"
-        return text
-
-    def write(self, text: str) -> None:
-        self._stream.write(text)
-        self._stream.flush()
-
-    def write_bytes(self, data: bytes) -> None:
-        buffer = getattr(self._stream, "buffer", None)
-        if buffer is None:
-            self.write(data.decode())
-            return
-        self._stream.flush()
-        buffer.write(data)
-        buffer.flush()
-
-    def abandon(self) -> None:
-        """Go on without this stream: nobody reads it any more."""
-        self._stream = _Nowhere()
-
-
-def escape(text: str) -> str:
-    r"""Return *text* fit for a terminal: what could move, reorder or hide is shown as `\x1b`.
-
-    Newlines, tabs, joiners and emoji selectors are kept.
-    """
-    return _UNSAFE_IN_TEXT.sub(_escaped, text)
-
-
-def escape_line(text: str) -> str:
-    r"""Return *text* as `escape` does, on one line: newlines and tabs are escaped too."""
-    return _UNSAFE_IN_LINE.sub(_escaped, text)
-
-
-def width(text: str) -> int:
-    """Return how many columns the one line *text* takes on a terminal."""
-    if text.isascii():
-        return len(text)
-    return sum(
-        0
-        if unicodedata.category(char) in ("Mn", "Me", "Cf")
-        else 2
-        if unicodedata.east_asian_width(char) in ("W", "F")
-        else 1
-        for char in text
-    )
-
-
-def shorten(text: str, columns: int) -> str:
-    """Return *text*, cut and ended with an ellipsis if it takes more than *columns*."""
-    if width(text) <= columns:
-        return text
-    kept = text
-    while kept and width(kept) > columns - 1:
-        kept = kept[:-1]
-    return f"{kept}…"
-
-
 def code_of(error: SecurelinkError) -> str:
     """Return the word by which a script knows *error*: `UnsafeKeyFile` is `unsafe-key-file`."""
     name = type(error).__name__.removesuffix("Error")
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", name).lower()
 
 
-def _text(part: str | Styled) -> str:
-    return part.text if isinstance(part, Styled) else part
-
-
 def _mapped(change: Callable[[str], str], part: str | Styled) -> str | Styled:
     if isinstance(part, Styled):
         return Styled(change(part.text), part.style)
     return change(part)
-
-
-def _escaped(match: re.Match[str]) -> str:
-    code = ord(match[0])
-    if code <= 0xFF:
-        return f"\\x{code:02x}"
-    return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
 
 
 def _encodable(text: str) -> str:

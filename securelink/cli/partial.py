@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from securelink import unfinished
 from securelink.cli.formats import clock, size
-from securelink.cli.output import Style, Styled, escape_line
+from securelink.cli.output import Style, Styled
+from securelink.cli.text import escape_line
 from securelink.directory import ME
 from securelink.errors import ExitCode
 from securelink.events import rfc3339

@@ -10,16 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from securelink.cli.output import (
-    Output,
-    Style,
-    Styled,
-    code_of,
-    escape,
-    escape_line,
-    shorten,
-    width,
-)
+from securelink.cli.output import Output, Style, Styled, code_of
+from securelink.cli.text import escape, escape_line, shorten, width
 from securelink.errors import BadPeerId, ConfigError, UnsafeKeyFile, UsageError
 
 KEPT = "\n\t\u200c\u200d\ufe0e\ufe0f"
