@@ -12,8 +12,9 @@ from securelink.errors import FrameTooLong, MalformedRecord
 
 LENGTH_SIZE = 4
 LARGEST_BODY = 65535
-SCRATCH_SIZE = 256 * 1024
-"""One read takes at most this much; at least two of the largest frames fit."""
+LARGEST_FRAME = LENGTH_SIZE + LARGEST_BODY
+SCRATCH_SIZE = 4 * LARGEST_FRAME
+"""One read takes at most this much."""
 
 
 def frame(body: bytes) -> bytes:
@@ -32,23 +33,32 @@ class FrameReader:
     until it returns None, then `keep_rest`.
     """
 
-    __slots__ = ("_end", "_rest", "_start", "_view")
+    __slots__ = ("_end", "_missing", "_rest", "_start", "_view")
 
     def __init__(self, scratch: bytearray | None = None) -> None:
         self._view = memoryview(bytearray(SCRATCH_SIZE) if scratch is None else scratch)
         self._rest = b""
+        self._missing = 0
         self._start = 0
         self._end = 0
 
     def get_buffer(self) -> memoryview:
-        """Room for the next read, at least one largest frame."""
-        self._view[: len(self._rest)] = self._rest
-        return self._view[len(self._rest) :]
+        """Room for the next read, at least one largest frame.
+
+        It ends where a frame does, if the largest frames follow one another as they do in a file:
+        then nothing is left over that would have to be put aside.
+        """
+        start = len(self._rest)
+        self._view[:start] = self._rest
+        first = start + self._missing
+        whole = (SCRATCH_SIZE - first) // LARGEST_FRAME * LARGEST_FRAME
+        return self._view[start : first + whole]
 
     def buffer_updated(self, count: int) -> None:
         """Take in `count` bytes that were written to the start of `get_buffer()`."""
         self._start = 0
         self._end = len(self._rest) + count
+        self._missing = 0
 
     def next_frame(self, lengths: Collection[int]) -> memoryview | None:
         """The next whole body, or None until more bytes are here.
@@ -74,6 +84,7 @@ class FrameReader:
                 raise FrameTooLong(f"a frame of {length} bytes is not possible here")
             raise MalformedRecord(f"no frame has {length} bytes")
         if self._end < start + length:
+            self._missing = start + length - self._end
             return None
         self._start = start + length
         return self._view[start : self._start]

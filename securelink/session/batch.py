@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from securelink import framing
+from securelink.session.buffers import is_free
 
 ROOM = 256 * 1024 + framing.LENGTH_SIZE + framing.LARGEST_BODY
 """What is allocated at once when a large frame comes: it is not the last one."""
@@ -11,7 +12,7 @@ LARGE = 16 * 1024
 
 
 class Batch:
-    """A buffer that grows in few steps, as every step copies it."""
+    """A buffer that grows in few steps, and is used again: fresh memory costs more than AES."""
 
     __slots__ = ("_buffer", "_used")
 
@@ -36,18 +37,24 @@ class Batch:
         self._used = start + length
         return memoryview(self._buffer)[start : self._used]
 
-    def clear(self) -> None:
-        """Forget everything."""
-        self.take()
+    def take(self) -> bytes | memoryview:
+        """Return all of it, and begin anew.
 
-    def take(self) -> bytearray:
-        """Return all of it, and begin anew."""
-        buffer, used = self._buffer, self._used
+        A view lasts as long as anybody holds it: only then the buffer is used again.
+        """
+        view = memoryview(self._buffer)[: self._used]
+        if self._used >= LARGE:
+            self._used = 0
+            return view
+        # A link that carries little keeps no large buffer.
+        data = bytes(view)
+        view.release()
         self._buffer, self._used = bytearray(), 0
-        del buffer[used:]
-        return buffer
+        return data
 
     def _reserve(self, size: int) -> None:
+        if not self._used and not is_free(self._buffer):
+            self._buffer = bytearray()
         missing = self._used + size - len(self._buffer)
         if missing > 0:
             self._buffer += bytes(max(missing, ROOM) if size > LARGE else missing)

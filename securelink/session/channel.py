@@ -11,20 +11,29 @@ from collections.abc import Callable
 from securelink import framing, messages, records
 from securelink.noise import CipherState
 from securelink.session.batch import Batch
+from securelink.session.buffers import Buffers
 
 REKEY_AFTER = 1024
 """Records in one direction under one key."""
 
 
-class Scratch:
-    """Buffers that all sessions of one event loop share: none keeps anything in them."""
+MOST_CHUNKS = 64
+"""Buffers for the largest records, 4 MiB, that are kept for the next."""
 
-    __slots__ = ("opened", "read", "sealed")
+
+class Scratch:
+    """Buffers that all sessions of one event loop share.
+
+    None keeps anything in them, save in `chunks`: who looks at one of those has it for good.
+    """
+
+    __slots__ = ("chunks", "opened", "read", "sealed")
 
     def __init__(self) -> None:
         self.read = bytearray(framing.SCRATCH_SIZE)
         self.sealed = bytearray(records.LARGEST)
         self.opened = bytearray(records.LARGEST)
+        self.chunks = Buffers(records.LARGEST, MOST_CHUNKS)
 
 
 class Channel:
@@ -124,7 +133,7 @@ class Channel:
         size = len(body) - records.TAG_SIZE
         if size == records.LARGEST:
             # Most likely a chunk, which so need not be copied out of a buffer that others use.
-            plain = memoryview(bytearray(size))
+            plain = self._scratch.chunks.get()
         else:
             plain = memoryview(self._scratch.opened)[:size]
         receiving.decrypt_into(body, plain)

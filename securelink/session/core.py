@@ -258,7 +258,7 @@ class Session:
 
     # ---- bytes out
 
-    def data_to_send(self, now: float) -> bytearray:
+    def data_to_send(self, now: float) -> bytes | memoryview:
         """Sealed frames that are to leave now, in order; empty when nothing waits.
 
         All of it must reach the connection before anything else does: a record that was sealed
@@ -326,7 +326,7 @@ class Session:
     def fail(self, error: SecurelinkError) -> Ended:
         """End the session out of order, because of *error*; the caller has not told of an end."""
         self._move(Input.FAIL)
-        self._out.clear()
+        self._out.take()
         return Ended(error)
 
     def _answer(self, by: Input, message: Ready | Deny) -> None:
