@@ -264,8 +264,8 @@ class Incoming:
     def _kept(self, notes: Sequence[talk.Note], outcomes: Sequence[str | bool]) -> None:
         for note, outcome in zip(notes, outcomes, strict=True):
             match note, outcome:
-                case talk.NameGroup(group), str(name):
-                    self._jobs.append(talk.Named(group, name))
+                case talk.NameGroup(group, free_name), str(name):
+                    self._jobs.append(talk.Named(group, free_name, name))
                 case ((talk.Landed(number) | talk.Same(number)), bool(new)):
                     self._receipt(number)
                     self._jobs.append(talk.Settled(number, stays=new))
@@ -273,8 +273,8 @@ class Incoming:
     def _not_kept(self, notes: Sequence[talk.Note], refusal: Refusal) -> None:
         for note in notes:
             match note:
-                case talk.NameGroup(group):
-                    self._jobs.append(talk.Named(group, refusal))
+                case talk.NameGroup(group, free_name):
+                    self._jobs.append(talk.Named(group, free_name, refusal))
                 case talk.Landed(number) | talk.Same(number):
                     self._refuse(number, refusal)
                     self._jobs.append(talk.Settled(number, stays=False))

@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 SYNC_EVERY = 256 << 20
 """Bytes after which what is here is put on the disk, so that a restart costs no more."""
 
+MOST_CHUNKS = 512
+"""Chunks that are written in one go; the kernel takes twice as many."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -97,7 +100,11 @@ class Intake:
             if isinstance(job, Chunk):
                 # What comes in one piece is written in one go.
                 chunks = [job]
-                while at < len(jobs) and _goes_on(following := jobs[at], job.number):
+                while (
+                    at < len(jobs)
+                    and len(chunks) < MOST_CHUNKS
+                    and _goes_on(following := jobs[at], job.number)
+                ):
                     chunks.append(following)
                     at += 1
                 self._write(job.number, chunks)

@@ -71,6 +71,7 @@ class Placing:
             self._groups[named.group] = named.name
             return
         del self._groups[named.group]
+        self._landing.remove_top_level(named.free_name)
         refused = [each for each in self._whole if each.offer.group == named.group]
         self._whole = [each for each in self._whole if each not in refused]
         for file in refused:

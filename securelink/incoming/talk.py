@@ -33,6 +33,8 @@ class Named:
     """Under which name a group lands, or why that could not be written down."""
 
     group: bytes
+    free_name: str
+    """The one that was proposed."""
     name: str | Refusal
 
 
@@ -60,7 +62,9 @@ class HangUp:
 Job: TypeAlias = Offer | Begin | Chunk | End | Cancel | Drop | Named | Settled | Digested | HangUp
 
 JOB_COST = 256
-"""Bytes of memory that a job takes beside what it carries: a chunk of one byte is not free."""
+OFFER_COST = 2048
+"""Bytes of memory that a job, and a file, take beside what they carry: a chunk of one byte is not
+free."""
 
 
 def cost(job: Job) -> int:
@@ -69,7 +73,7 @@ def cost(job: Job) -> int:
         case Chunk():
             return JOB_COST + len(job.data)
         case Offer():
-            return JOB_COST + len(job.name)
+            return OFFER_COST + len(job.name)
         case Begin() | End() | Cancel() | Drop():
             return JOB_COST
     return 0

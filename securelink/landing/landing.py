@@ -265,6 +265,15 @@ class Landing:
             raise _failure(error) from None
         return self._path(components)
 
+    def remove_top_level(self, name: str) -> None:
+        """Remove a folder that was made for a group of which nothing comes, if it is empty."""
+        with contextlib.suppress(OSError, BadPlace):
+            peer = self._peer_folder(make=False)
+            try:
+                os.rmdir(name, dir_fd=peer)
+            finally:
+                os.close(peer)
+
     def take_back(self, landed: Landed) -> None:
         """Remove a file that could not be committed, unless it has replaced another."""
         if landed.replaced:
