@@ -24,7 +24,7 @@ class DiskThread(threading.Thread, Generic[J, R]):
 
     Args:
         name: the thread's.
-        work: does a batch of jobs, in the thread.
+        work: does a batch of jobs, in the thread; it may take them out as it goes.
         deliver: takes results, in the order of `post`, in the event loop that made this.
         finish: what is to be done last, in the thread.
 
@@ -36,7 +36,7 @@ class DiskThread(threading.Thread, Generic[J, R]):
         self,
         name: str,
         *,
-        work: Callable[[Sequence[J]], None],
+        work: Callable[[deque[J]], None],
         deliver: Callable[[Sequence[R]], None],
         finish: Callable[[], None] = lambda: None,
     ) -> None:
@@ -59,9 +59,9 @@ class DiskThread(threading.Thread, Generic[J, R]):
         """Have the thread end after the jobs that were handed over."""
         self._batches.put(None)
 
-    def post(self, result: R) -> None:
-        """Tell the loop a result, from the thread."""
-        self._results.append(result)
+    def post(self, *results: R) -> None:
+        """Tell the loop results, from the thread; these come to it together."""
+        self._results.extend(results)
         # The loop clears this before it looks: whatever was added before is seen.
         if not self._told:
             self._told = True
@@ -79,9 +79,9 @@ class DiskThread(threading.Thread, Generic[J, R]):
             self._finish()
             self._tell(self._end)
 
-    def _next(self) -> tuple[list[J], bool]:
+    def _next(self) -> tuple[deque[J], bool]:
         """Return the jobs that wait, and whether more can follow."""
-        jobs: list[J] = []
+        jobs: deque[J] = deque()
         batch = self._batches.get()
         while batch is not None:
             jobs += batch

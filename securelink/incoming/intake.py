@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING, Any
 
 from securelink import filenames
 from securelink.admission import BAD_NAME, BUSY, EXISTS
@@ -26,6 +26,7 @@ from securelink.store.database import Database
 
 if TYPE_CHECKING:
     import sqlite3
+    from collections import deque
     from collections.abc import Callable, Iterator, Sequence
     from contextlib import AbstractContextManager
 
@@ -91,23 +92,12 @@ class Intake:
             "files", work=self._work, deliver=deliver, finish=self._finish
         )
 
-    def _work(self, jobs: Sequence[talk.Job]) -> None:
+    def _work(self, jobs: deque[talk.Job]) -> None:
         """Do what has gathered, then put under their names those that are whole."""
-        at = 0
-        while at < len(jobs):
-            job = jobs[at]
-            at += 1
+        while jobs:
+            job = jobs.popleft()
             if isinstance(job, Chunk):
-                # What comes in one piece is written in one go.
-                chunks = [job]
-                while (
-                    at < len(jobs)
-                    and len(chunks) < MOST_CHUNKS
-                    and _goes_on(following := jobs[at], job.number)
-                ):
-                    chunks.append(following)
-                    at += 1
-                self._write(job.number, chunks)
+                self._write(job.number, _run(job, jobs))
             else:
                 self._do[type(job)](job)
                 if cost := talk.cost(job):
@@ -122,8 +112,8 @@ class Intake:
         if self._store is not None:
             self._store.close()
 
-    def _post(self, result: talk.Result) -> None:
-        self.thread.post(result)
+    def _post(self, *results: talk.Result) -> None:
+        self.thread.post(*results)
 
     def _digest(self, number: int, work: Work) -> None:
         if self._digester is None:
@@ -304,5 +294,13 @@ class Intake:
         self._post(talk.Gone(file.number))
 
 
-def _goes_on(job: talk.Job, number: int) -> TypeGuard[Chunk]:
-    return isinstance(job, Chunk) and job.number == number
+def _run(first: Chunk, jobs: deque[talk.Job]) -> list[Chunk]:
+    """What follows a chunk in one piece, taken from the jobs, to be written in one go."""
+    run = [first]
+    while jobs and len(run) < MOST_CHUNKS:
+        following = jobs[0]
+        if not isinstance(following, Chunk) or following.number != first.number:
+            break
+        run.append(following)
+        jobs.popleft()
+    return run

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
+    from pathlib import Path
 
     from securelink.admission import Refusal
     from securelink.landing import Landing
@@ -40,7 +41,7 @@ class Placing:
         conflict: what happens when a name is taken.
         peer: the peer's key, 32 bytes.
         store: gives a snapshot of the names of groups.
-        post: takes results to the event loop.
+        post: takes results to the event loop, several together.
     """
 
     def __init__(
@@ -49,7 +50,7 @@ class Placing:
         conflict: Conflict,
         peer: bytes,
         store: Callable[[], AbstractContextManager[sqlite3.Connection]],
-        post: Callable[[talk.Result], None],
+        post: Callable[..., None],
     ) -> None:
         self._landing = landing
         self._conflict = conflict
@@ -67,11 +68,12 @@ class Placing:
 
     def named(self, named: talk.Named) -> Iterator[tuple[File, Refusal]]:
         """The store has a group's name; yield the files that are refused if it has not."""
+        if named.name != named.free_name:
+            self._landing.remove_top_level(named.free_name)
         if isinstance(named.name, str):
             self._groups[named.group] = named.name
             return
         del self._groups[named.group]
-        self._landing.remove_top_level(named.free_name)
         refused = [each for each in self._whole if each.offer.group == named.group]
         self._whole = [each for each in self._whole if each not in refused]
         for file in refused:
@@ -130,23 +132,15 @@ class Placing:
             for file, components in placeable
         ]
         results = self._landing.finish(ready, self._conflict)
+        landed: list[talk.Landed] = []
         for (file, components), result in zip(placeable, results, strict=True):
             if isinstance(result, TransferError):
                 yield file, self._refusal(result, components)
-                continue
-            file.stage = Stage.LANDED
-            file.landed = result
-            self._post(
-                talk.Landed(
-                    number=file.number,
-                    id=file.offer.id,
-                    name=file.offer.name,
-                    path=str(result.path),
-                    size=result.size,
-                    sha256=file.digest,
-                    kind="file",
-                )
-            )
+            else:
+                file.landed = result
+                landed.append(_landed(file, result.path, result.size))
+        # Together: so they share a commit.
+        self._post(*landed)
 
     def _folders(
         self, placeable: list[tuple[File, tuple[str, ...]]]
@@ -157,19 +151,8 @@ class Placing:
                 path = self._landing.make_folder(components, offer.mode, offer.mtime)
             except TransferError as error:
                 yield file, self._refusal(error, components)
-                continue
-            file.stage = Stage.LANDED
-            self._post(
-                talk.Landed(
-                    number=file.number,
-                    id=offer.id,
-                    name=offer.name,
-                    path=str(path),
-                    size=0,
-                    sha256=None,
-                    kind="folder",
-                )
-            )
+            else:
+                self._post(_landed(file, path, 0))
 
     def _refusal(self, error: TransferError, components: tuple[str, ...]) -> Refusal:
         """What to tell the sender: a file where a folder should be stays there."""
@@ -181,3 +164,16 @@ class Placing:
             except OSError as worse:
                 return refusal_for(worse)
         return refusal_for(error)
+
+
+def _landed(file: File, path: Path, size: int) -> talk.Landed:
+    file.stage = Stage.LANDED
+    return talk.Landed(
+        number=file.number,
+        id=file.offer.id,
+        name=file.offer.name,
+        path=str(path),
+        size=size,
+        sha256=file.digest,
+        kind="folder" if file.offer.folder else "file",
+    )

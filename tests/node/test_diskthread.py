@@ -20,8 +20,7 @@ async def test_jobs_are_done_in_order_and_results_come_in_order() -> None:
 
     def work(jobs: Sequence[int]) -> None:
         assert threading.current_thread() is thread
-        for job in jobs:
-            thread.post(job * 10)
+        thread.post(*(job * 10 for job in jobs))
 
     thread = DiskThread("t", work=work, deliver=got.extend, finish=lambda: done.append("last"))
     thread.put([1, 2])
