@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from typing import TYPE_CHECKING
 
 from securelink import landing
 from securelink.clock import now_ms
 from securelink.directory import ME
+from securelink.landing import part_path
 from securelink.store import inbox, partials
+from securelink.store.database import Database
 from securelink.threads import in_thread
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Sequence
+    from pathlib import Path
 
     from securelink.landing import Found
     from securelink.node import Node
@@ -26,55 +30,70 @@ _log = logging.getLogger(__name__)
 
 
 async def recover(node: Node) -> None:
-    """Take in the files that were whole when this node's last process died; tidy up.
+    """Take in the files that were whole when a process of this node died; tidy up.
 
     A file may have got its name and not have been committed: that is done now, before its sender
-    asks. Parts that are too small, or too old, to go on with are deleted.
+    asks. Parts that are too small, or too old, to go on with are deleted. What a living process
+    receives is left alone.
 
     Raises:
         StoreError: the store fails.
+        ConfigError: as `Home.files_folder`.
     """
-    days = node.config.files.partial_days
     now = now_ms()
-    directory = await node.directory()
-    rows = {(row.peer, row.id): row for row in await node.store.read(partials.list_all)}
-    old = {key for key, row in rows.items() if days and row.touched_at < now - days * DAY}
-    names = {peer.key.raw: peer.name for peer in directory.peers}
-    names[node.identity.public.raw] = ME
-    # Of peers that were removed the parts are still deleted when they are old.
-    for peer, _ in rows:
-        names.setdefault(peer, peer.hex())
+    days = node.config.files.partial_days
     root = node.home.files_folder(node.config.files.folder)
-
-    def find() -> list[Found]:
-        return list(landing.recover(root, names, lambda *key: key in rows and key not in old))
-
-    def forget(found: Sequence[Found]) -> None:
-        for each in found:
-            each.forget()
-
+    names = {peer.key.raw: peer.name for peer in (await node.directory()).peers}
+    names[node.identity.public.raw] = ME
     try:
-        found = await in_thread(find)
-        await node.store.run(_record, names, found, rows, old, now)
-        await in_thread(forget, found)
+        found, old = await in_thread(
+            _look, root, names, node.home.store_file, now - days * DAY if days else None
+        )
+        if found or old:
+            await node.store.run(_record, names, found, old, now)
+            await in_thread(_forget, found)
     except OSError as error:
         _log.warning("the folder %s can't be tidied: %s", root, error.strerror)
+
+
+def _look(
+    root: Path, names: dict[bytes, str], store_file: Path, before: int | None
+) -> tuple[list[Found], list[Partial]]:
+    """Delete what is of no use; return what is whole, and the rows whose parts were too old."""
+    store = Database.open_reader(store_file)
+    try:
+        with store.snapshot() as conn:
+            rows = partials.list_all(conn)
+        old = [row for row in rows if before is not None and row.touched_at < before]
+        keys = {(row.peer, row.id) for row in old}
+
+        def keep(peer: bytes, message_id: bytes) -> bool:
+            # Asked anew each time: a file may have begun, and been cut, since then.
+            with store.snapshot() as conn:
+                row = partials.get(conn, peer, message_id)
+            return row is not None and (peer, message_id) not in keys
+
+        # The parts of peers that were removed have to go as well.
+        everybody = {row.peer: row.peer.hex() for row in rows} | names
+        found = list(landing.recover(root, everybody, keep))
+    finally:
+        store.close()
+    return found, [row for row in old if not part_path(root, row.peer, row.id).exists()]
 
 
 def _record(
     conn: sqlite3.Connection,
     names: dict[bytes, str],
     found: Sequence[Found],
-    rows: dict[tuple[bytes, bytes], Partial],
-    old: set[tuple[bytes, bytes]],
+    old: Sequence[Partial],
     now: int,
 ) -> None:
     for each in found:
-        row = rows.get((each.peer, each.id))
+        row = partials.get(conn, each.peer, each.id)
         inbox.receive_file(
             conn,
             peer=each.peer,
-            peer_name=names[each.peer],
+            peer_name=names.get(each.peer, ""),
             message_id=each.id,
             name=each.name if row is None else row.name,
             path=str(each.path),
@@ -84,5 +103,13 @@ def _record(
             kind="file",
         )
         partials.forget(conn, each.peer, each.id)
-    for peer, message_id in old:
-        partials.forget(conn, peer, message_id)
+    for row in old:
+        partials.forget(conn, row.peer, row.id)
+
+
+def _forget(found: Sequence[Found]) -> None:
+    for each in found:
+        # With one link it is another attempt's, which has begun anew meanwhile.
+        with contextlib.suppress(FileNotFoundError):
+            if each.part.stat(follow_symlinks=False).st_nlink > 1:
+                each.forget()
