@@ -222,7 +222,10 @@ class Intake:
     def _settled(self, settled: talk.Settled) -> None:
         file = self._files[settled.number]
         keep = False
-        if file.landed is not None and not settled.stays:
+        if settled.stays:
+            # Its row has gone in the same transaction.
+            file.has_row = False
+        elif file.landed is not None:
             self._landing.take_back(file.landed)
             # What has replaced another file stays where it is, and must not be written to.
             keep = not file.landed.replaced
@@ -275,20 +278,21 @@ class Intake:
             file.dropped = True
             return
         del self._files[file.number]
+        keep = keep and file.has_row and file.part is not None
         dropped = 0
         if file.part is not None:
             try:
-                if keep and file.has_row:
+                if keep:
                     self._sync(file)
                     file.part.close()
                 else:
                     dropped = file.part.size if file.landed is None else 0
                     file.part.discard()
-                    if file.has_row:
-                        self._post(talk.Forgotten(file.offer.id))
             except OSError as error:
                 self._complain(error)
                 file.part.close()
+        if file.has_row and not keep:
+            self._post(talk.Forgotten(file.offer.id))
         if file.booking is not None:
             file.booking.release(dropped)
         self._post(talk.Gone(file.number))

@@ -169,6 +169,7 @@ class Same:
 
     def record(self, conn: sqlite3.Connection, peer: KnownPeer, now: int) -> bool:
         """Remember that it owes a receipt, whenever it comes."""
+        partials.forget(conn, peer.key.raw, self.id)
         inbox.mark_seen(conn, peer.key.raw, self.id, now)
         return True
 

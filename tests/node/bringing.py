@@ -217,11 +217,11 @@ class Receiver:
 
 @asynccontextmanager
 async def receiver(
-    folder: Path, *, peer: Identity = BOB, keep_free: int = 0, **files: Any
+    home: Path, *, peer: Identity = BOB, keep_free: int = 0, **files: Any
 ) -> AsyncIterator[Receiver]:
-    """A node in *folder* with what `[files]` says, opened anew each time."""
+    """A node in *home* with what `[files]` says, opened anew each time."""
     config = Config(node=NodeConfig(name="alice"), files=FilesConfig(keep_free=keep_free, **files))
-    async with await Node.open(Home(folder, folder), config) as node:
+    async with await Node.open(Home(home, home), config) as node:
         made = Receiver(node, peer)
         try:
             yield made
