@@ -248,10 +248,8 @@ class Intake:
         """Whatever goes wrong in the block, the sender is told."""
         try:
             yield
-        except NotTaken as no:
-            self._refuse(file, no.refusal)
-        except PartInUse:
-            self._refuse(file, BUSY)
+        except (NotTaken, PartInUse) as error:
+            self._refuse(file, refusal_for(error))
         except (SecurelinkError, OSError) as error:
             self._complain(error)
             self._refuse(file, refusal_for(error))

@@ -620,6 +620,42 @@ async def test_a_place_that_is_closed_to_us_is_no_clash(
             await sender.refused(offer, RefusalCode.BUSY, permanent=False)
 
 
+async def test_a_disk_that_is_full_when_a_file_gets_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    data = content(5 * MIB)
+    async with receiver(tmp_path) as it:
+        sender = it.link()
+        with monkeypatch.context() as patch:
+            patch.setattr(Landing, "_name", full)
+            offer = sender.bring("a.bin", data)
+            await sender.refused(offer, RefusalCode.DISK_FULL, permanent=False)
+            await sender.cut()
+        sender = it.link()
+        again = sender.offer(size=len(data), id=offer.id, ask=True)
+        await sender.go_on(data, len(data), again)
+        await sender.receipt(again)
+
+
+async def test_what_starts_over_may_have_no_room_any_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with receiver(tmp_path) as it:
+        sender = it.link()
+        first = sender.offer(size=5 * MIB)
+        sender.chunks(first.number, content(3 * MIB))
+        await sender.cut()
+        sender = it.link()
+        again = sender.offer(size=5 * MIB, id=first.id, ask=True)
+        await sender.prefix(again)
+        monkeypatch.setattr(Landing, "free", lambda _: MIB)
+        sender.incoming.feed(Begin(again.number, 0))
+        await sender.refused(again, RefusalCode.DISK_FULL, permanent=False)
+
+
 # ---- others who receive the same
 
 
@@ -653,6 +689,24 @@ async def test_of_two_links_the_newer_gets_the_file(tmp_path: Path) -> None:
         await newer.receipt(again)
         assert it.lies() == {"a.bin": data}
         assert len(it.inbox()) == 1
+
+
+async def test_a_newer_link_may_come_when_the_older_one_just_goes_on(tmp_path: Path) -> None:
+    data = content(6 * MIB)
+    async with receiver(tmp_path) as it:
+        cut, older, newer = it.link(), it.link(), it.link()
+        first = cut.offer(size=len(data))
+        cut.chunks(first.number, data[:MIB])
+        await cut.cut()
+        second = older.offer(size=len(data), id=first.id, ask=True)
+        await older.prefix(second)
+        third = newer.offer(size=len(data), id=first.id, ask=True)
+        older.incoming.feed(Begin(second.number, MIB))
+        older.chunks(second.number, data[MIB:])
+        older.end(second.number, data)
+        await older.refused(second, RefusalCode.BUSY, permanent=False)
+        await newer.go_on(data, MIB, third)
+        await newer.receipt(third)
 
 
 async def test_of_three_links_the_newest_gets_the_file(
