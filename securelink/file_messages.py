@@ -12,11 +12,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from securelink.filenames import LONGEST_NAME
+
 ID_SIZE = 16
 DIGEST_SIZE = 32
 """SHA-256."""
 
-LONGEST_PATH = 4096
+LONGEST_PATH = LONGEST_NAME
 """Bytes of UTF-8 in the name of a file, its folders included."""
 
 OWNER_MODE = 0o700
