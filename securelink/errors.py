@@ -30,7 +30,7 @@
     │  ├─ StoreTooNew, StoreBusy, StoreFull       1
     ├─ TransferError                              1
     │  ├─ SourceChanged, SourceUnreadable         1
-    │  └─ PartInUse, FileExists, BadPlace, DiskFull
+    │  └─ PartInUse, FileExists, BadName, BadPlace, DiskFull
     ├─ AlreadyRunning, PortUnusable               1
     └─ NatError                                   7
        ├─ NoGateway, RouterSilent, RouterFailed, NoUsableAddress
@@ -246,6 +246,10 @@ class PartInUse(TransferError):
 
 class FileExists(TransferError):
     """There is something of that name already."""
+
+
+class BadName(TransferError):
+    """The file system can't have a file of that name, or at the end of such a long path."""
 
 
 class BadPlace(TransferError):
