@@ -270,6 +270,7 @@ class Sending:
             return carrying.result() if carrying.done() else None
         finally:
             unsubscribe()
+            parcel.end_link()
             parcel.watch(lambda: None)
             await delivery.aclose()
             await carrying

@@ -26,6 +26,7 @@ from securelink.errors import (
     UsageError,
 )
 from securelink.messages import RefusalCode
+from securelink.progress import Phase
 from securelink.store import outbox, outbox_files
 from securelink.store.outbox import State
 from securelink.store.outbox_files import Kind, NewFile
@@ -142,6 +143,8 @@ class Parcel:
     Attributes:
         peer: the recipient.
         tallies: one for each item, in order.
+        phase: what is done at this moment.
+        moved: the bytes of files that have gone, in whichever attempt.
         changed: set whenever something has moved.
         moved_at: when that last was, in the event loop's time.
     """
@@ -166,6 +169,8 @@ class Parcel:
             )
             for item in items
         ]
+        self.phase = Phase.WAITING if shared else Phase.CONNECTING
+        self.moved = 0
         self.changed = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self.moved_at = self._loop.time()
@@ -324,6 +329,7 @@ class Parcel:
     def compares(self, row: FileRow) -> None:
         """Both sides look how much is there."""
         self._present = self._rows.get(row.seq)
+        self.phase = Phase.COMPARING
         self._move()
 
     def resumed(self, row: FileRow, offset: int) -> None:
@@ -334,6 +340,7 @@ class Parcel:
             own.tally.done += offset
             own.tally.resumed += offset
             self._present = own
+            self.phase = Phase.MOVING
             self._move()
 
     def sent(self, row: FileRow, count: int) -> None:
@@ -342,6 +349,8 @@ class Parcel:
             own.sent += count
             own.tally.done += count
             self._present = own
+            self.phase = Phase.MOVING
+            self.moved += count
             # Nobody is woken: this is so every few microseconds.
             self.moved_at = self._loop.time()
 
@@ -355,6 +364,8 @@ class Parcel:
         if settled.state in {State.WAITING, State.HANDED} and settled.reason is None:
             return
         self._move()
+        if self.phase is Phase.COMPARING:
+            self.phase = Phase.MOVING
         tally = own.tally
         if isinstance(settled.error, SourceChanged) and self._may_begin_anew(own):
             self._drop(settled.seq, own)
@@ -377,8 +388,13 @@ class Parcel:
 
     def begin_link(self) -> None:
         """A new link: what has no receipt is not known to have arrived."""
+        self.phase = Phase.MOVING
         for own in self._rows.values():
             self._forget(own)
+
+    def end_link(self) -> None:
+        """That link has ended."""
+        self.phase = Phase.CONNECTING
 
     @property
     def own_texts(self) -> list[int]:

@@ -29,6 +29,8 @@ _MOST_PEERS = 3
 class Phase(enum.StrEnum):
     """What is done at a moment."""
 
+    WAITING = "waiting for a link"
+    """Another process of this node has it, or will."""
     CONNECTING = "connecting"
     COMPARING = "comparing"
     """Both sides look how much of a file the receiver has."""

@@ -95,6 +95,7 @@ class Server:
         self._replays = Replays()
         self._linked: dict[bytes, _Linked] = {}
         self._incoming: dict[Link, Incoming] = {}
+        self._taken = 0  # over the links that have ended
         self._tasks: set[asyncio.Task[None]] = set()
         self._acceptor = Acceptor(sockets, self)
         self._turned_away = Sparing(_log, TURNED_AWAY, "%d more clients were turned away")
@@ -135,6 +136,11 @@ class Server:
     def incoming(self) -> list[Arriving]:
         """The files that are coming in at this moment."""
         return [each for incoming in self._incoming.values() for each in incoming.active()]
+
+    @property
+    def taken(self) -> int:
+        """The bytes of files that have ever come in."""
+        return self._taken + sum(incoming.taken for incoming in self._incoming.values())
 
     # ---- what its owner has noticed
 
@@ -327,6 +333,7 @@ class Server:
             reason = "removed" if linked.removed else error.message if error else "closed"
             self._emit(events.LinkDown(peer=peer.name, address=address, reason=reason))
             del linked.deliveries[link], self._incoming[link]
+            self._taken += incoming.taken
             if linked.dispatches.pop(link, None) is not None:
                 linked.wake()
             linked.leaving.discard(link)

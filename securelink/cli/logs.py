@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
 import threading
 from collections import deque
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
 MOST = 1000
 """Lines that may wait to be written; what comes on top of them is counted."""
@@ -28,6 +34,7 @@ class LogThread(logging.Handler):
         self._lines: deque[str] = deque()
         self._lost = 0
         self._writing = False
+        self._guard: Callable[[], AbstractContextManager[object]] = contextlib.nullcontext
         self._changed = threading.Condition()
         threading.Thread(target=self._run, name="log", daemon=True).start()
 
@@ -43,6 +50,15 @@ class LogThread(logging.Handler):
             else:
                 self._lost += 1
             self._changed.notify_all()
+
+    @contextlib.contextmanager
+    def kept_clear(self, guard: Callable[[], AbstractContextManager[object]]) -> Iterator[None]:
+        """Write inside of *guard* for as long as the context lasts, as `Output.keep_clear` does."""
+        self._guard = guard
+        try:
+            yield
+        finally:
+            self._guard = contextlib.nullcontext
 
     def flush(self) -> None:
         """Wait until all lines are written, but not for ever; `logging` does so at the end."""
@@ -72,8 +88,9 @@ class LogThread(logging.Handler):
     def _write(self, text: str) -> None:
         data = text.encode("utf-8", "backslashreplace")
         try:
-            while data and self._descriptor is not None:
-                data = data[os.write(self._descriptor, data) :]
+            with self._guard():
+                while data and self._descriptor is not None:
+                    data = data[os.write(self._descriptor, data) :]
         except OSError:
             # Nobody reads the log, or the disk is full: nothing that could be told to anybody.
             return

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 from securelink.choice import choose
 from securelink.cli.formats import duration, size
 from securelink.cli.output import code_of
+from securelink.cli.progress import shown
 from securelink.client import Sending
 from securelink.errors import ExitCode, SecurelinkError, Skipped, UsageError
 from securelink.ids import to_text
 from securelink.parcel import FilesItem, LinesItem, StreamItem, TextItem
+from securelink.progress import Phase, Snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from securelink.client import Outcome
     from securelink.directory import KnownPeer
     from securelink.node import Node
-    from securelink.parcel import Item, Tally
+    from securelink.parcel import Item, Parcel, Tally
 
 PRECEDENCE = (
     ExitCode.INTERRUPTED,
@@ -37,6 +39,9 @@ PRECEDENCE = (
     ExitCode.QUEUED,
 )
 """Of several results' exit codes, the first that occurs is the command's."""
+
+_ACTIVITY = (Phase.MOVING, Phase.FINISHING, Phase.COMPARING, Phase.CONNECTING, Phase.WAITING)
+"""Of what is done for several recipients, the first of these is shown."""
 
 
 async def deliver(
@@ -67,8 +72,9 @@ async def deliver(
     tasks = [asyncio.create_task(sending.send(wanted.items())) for sending in sendings]
     codes: set[ExitCode] = set()
     try:
-        for outcomes in asyncio.as_completed(tasks):
-            codes |= {_report(outcome, output) for outcome in await outcomes}
+        async with shown(output, lambda: progress_of(_parcels(sendings))):
+            for outcomes in asyncio.as_completed(tasks):
+                codes |= {_report(outcome, output) for outcome in await outcomes}
     finally:
         # After a signal each withdraws what has not left, which needs the store to be open.
         for task in tasks:
@@ -79,6 +85,33 @@ async def deliver(
             plural = "s" if sending.received > 1 else ""
             output.note(f"{sending.received} message{plural} from {peer.name}: securelink inbox")
     return next((code for code in PRECEDENCE if code in codes), ExitCode.OK)
+
+
+def _parcels(sendings: list[Sending]) -> list[Parcel]:
+    return [sending.parcel for sending in sendings if sending.parcel is not None]
+
+
+def progress_of(parcels: list[Parcel]) -> Snapshot | None:
+    """Return how far the files of all recipients are; None if none are on their way."""
+    tallies = [tally for parcel in parcels for tally in parcel.tallies]
+    files = [each for each in tallies if isinstance(each.item, FilesItem | StreamItem)]
+    under_way = [parcel for parcel in parcels if parcel.has_files and not parcel.is_done()]
+    if not under_way:
+        return None
+    are_listed = all(tally.complete for tally in files)
+    totals = [tally.total for tally in files if tally.total is not None]
+    return Snapshot(
+        name=next(
+            (parcel.present for parcel in under_way if parcel.present), _label(files[0].item)
+        ),
+        phase=min((parcel.phase for parcel in under_way), key=_ACTIVITY.index),
+        done=sum(tally.done for tally in files),
+        resumed=sum(tally.resumed for tally in files),
+        moved=sum(parcel.moved for parcel in parcels),
+        size=sum(totals) if are_listed and len(totals) == len(files) else None,
+        files_done=sum(tally.files_done for tally in files),
+        files=sum(tally.files for tally in files) if are_listed else None,
+    )
 
 
 def _silence(_: sources.Skipped) -> None:

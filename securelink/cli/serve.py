@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -23,9 +24,11 @@ from securelink.cli.options import (
 from securelink.errors import ExitCode
 
 if TYPE_CHECKING:
+    from securelink.cli.logs import LogThread
     from securelink.cli.output import Output
     from securelink.cli.telling import TellingThread
     from securelink.node import Node
+    from securelink.progress import Snapshot
 
 app = command_app()
 
@@ -70,6 +73,23 @@ def serve(
     interface: Interface = None,
     external_port: ExternalPort = None,
     lease: Lease = None,
+    folder: Annotated[
+        str | None, typer.Option(metavar="PATH", help="Where received files go.")
+    ] = None,
+    conflict: Annotated[
+        str | None,
+        typer.Option(
+            metavar="rename|skip|overwrite", help="What to do when a file's name is taken."
+        ),
+    ] = None,
+    checksum: Annotated[
+        bool | None,
+        typer.Option(
+            "--checksum/--no-checksum",
+            show_default=False,
+            help="Tell the SHA-256 of each received file.",
+        ),
+    ] = None,
     invite: Annotated[
         bool, typer.Option("--invite", help="Make an invite, even if there are peers already.")
     ] = False,
@@ -96,6 +116,9 @@ def serve(
             "server.host": host,
             "server.public": public,
             "server.upnp": upnp,
+            "files.folder": _absolute(folder),
+            "files.conflict": conflict,
+            "files.checksum": checksum,
             **nat_flags(method, gateway, interface, external_port, lease),
         },
     )
@@ -106,7 +129,7 @@ def serve(
         from securelink.node import Node
 
         async with await Node.open(home, loaded.config) as node:
-            await _serve(node, output, tellings, with_invite=invite)
+            await _serve(node, output, tellings, log, with_invite=invite)
 
     try:
         run(command)
@@ -120,13 +143,25 @@ def serve(
             os._exit(ExitCode.OK)
 
 
+def _absolute(folder: str | None) -> str | None:
+    """The path as the configuration takes it: what a person types counts from where they are."""
+    return folder if not folder or folder.startswith("~") else str(Path(folder).absolute())
+
+
 async def _serve(
-    node: Node, output: Output, tellings: list[TellingThread], *, with_invite: bool
+    node: Node,
+    output: Output,
+    tellings: list[TellingThread],
+    log: LogThread,
+    *,
+    with_invite: bool,
 ) -> None:
     import asyncio
 
+    from securelink.cli import progress
     from securelink.cli.screen import Screen
     from securelink.cli.telling import TellingThread
+    from securelink.progress import incoming
     from securelink.service import Service
 
     task = asyncio.current_task()
@@ -168,7 +203,13 @@ async def _serve(
                         )
                         settled.cancel()
                     screen.invite(service, lonely=lonely)
-                await running
+
+                def look() -> Snapshot | None:
+                    return incoming(service.server.incoming(), service.server.taken)
+
+                async with progress.shown(output, look) as line:
+                    with contextlib.nullcontext() if line is None else log.kept_clear(line.away):
+                        await running
             except asyncio.CancelledError:
                 if failure is not None:
                     raise failure from None

@@ -14,7 +14,7 @@ from securelink.file_messages import Accept, Begin, Cancel, Chunk, End, Offer, P
 from securelink.incoming import talk
 from securelink.incoming.intake import Intake
 from securelink.messages import Receipt, Refused
-from securelink.transfer.receiving import Receiving
+from securelink.transfer.receiving import COMPARED, Receiving
 
 if TYPE_CHECKING:
     import sqlite3
@@ -43,6 +43,8 @@ class Arriving:
     """Bytes of it that are here."""
     resumed: int
     """How many of these came in earlier attempts."""
+    is_compared: bool
+    """Both sides look at this moment how much of it is here."""
 
 
 class Incoming:
@@ -52,12 +54,16 @@ class Incoming:
         node: whose files they become.
         peer: who sends them.
         link: where the answers go; its owner gives what arrives to `feed`.
+
+    Attributes:
+        taken: the bytes of all files that have come.
     """
 
     def __init__(self, node: Node, peer: KnownPeer, link: Link) -> None:
         self._node = node
         self._peer = peer
         self._link = link
+        self.taken = 0
         self._receiving = Receiving()
         self._intake: Intake | None = None
         self._claims: dict[int, Claim] = {}
@@ -84,6 +90,7 @@ class Incoming:
             return
         match message:
             case Chunk():
+                self.taken += len(message.data)
                 if self._receiving.chunk(message) is not None:
                     self._queue(message.number, message)
             case Offer():
@@ -119,6 +126,7 @@ class Incoming:
                 size=transfer.offer.size,
                 received=transfer.received,
                 resumed=transfer.resumed,
+                is_compared=transfer.state in COMPARED,
             )
             for transfer in self._receiving.open.values()
             if not transfer.offer.folder

@@ -90,6 +90,9 @@ TRANSITIONS: dict[tuple[State, Input], State] = {
 
 _DROPPING = frozenset({State.STOPPING, State.STOPPED})
 
+COMPARED = frozenset({State.ASKED, State.DIGESTING, State.ACCEPTED}) | _DROPPING
+"""Where both sides look how much is here, and no byte of use comes."""
+
 
 @dataclass(slots=True, eq=False)
 class Transfer:

@@ -264,8 +264,8 @@ async def test_a_display_sees_what_comes(tmp_path: Path) -> None:
         sender.offer("b", 0, folder=True)
         stream = sender.offer("pipe", None)
         assert sender.incoming.active() == [
-            Arriving("bob", "b/a.bin", 100, 40, 0),
-            Arriving("bob", "pipe", None, 0, 0),
+            Arriving("bob", "b/a.bin", 100, 40, 0, is_compared=False),
+            Arriving("bob", "pipe", None, 0, 0, is_compared=False),
         ]
         sender.cancel(stream)
         sender.chunks(offer.number, bytes(60))
