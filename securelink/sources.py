@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from securelink.errors import SourceChanged, SourceUnreadable, TransferError, UsageError
-from securelink.file_messages import LONGEST_PATH, OWNER_MODE
+from securelink.file_messages import OWNER_MODE
+from securelink.filenames import LONGEST_NAME, MOST_COMPONENTS
 from securelink.store.outbox_files import Kind, NewFile
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ IS_LINK = "a symbolic link, which is not followed"
 IS_SPECIAL = "neither a file nor a folder"
 IS_GONE = "gone while it was looked at"
 IS_UNNAMED = "a name that is not UTF-8"
-IS_LONG = "a path that is too long to send"
+IS_LONG = "too long or too deep a path to be sent"
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # A pipe that has taken the place of a file must not hold us up, a terminal not become ours.
@@ -214,7 +215,7 @@ def _visit(
             inner, called = path + b"/" + raw, _decoded(raw)
             if called is None:
                 yield Skipped(inner, IS_UNNAMED)
-            elif len(f"{name}/{called}".encode()) > LONGEST_PATH:
+            elif _is_long(f"{name}/{called}"):
                 yield Skipped(inner, IS_LONG)
             elif kind == stat.S_IFDIR:
                 folders.append((inner, f"{name}/{called}"))
@@ -280,6 +281,11 @@ def _source(path: bytes, name: str, kind: Kind, now: os.stat_result) -> Source:
         inode=now.st_ino,
         mode=now.st_mode & OWNER_MODE,
     )
+
+
+def _is_long(name: str) -> bool:
+    """Whether the other side would refuse to take it."""
+    return len(name.encode()) > LONGEST_NAME or name.count("/") >= MOST_COMPONENTS
 
 
 def _decoded(raw: bytes) -> str | None:

@@ -13,6 +13,7 @@ import pytest
 
 from securelink import sources
 from securelink.errors import ExitCode, SourceChanged, SourceUnreadable, UsageError
+from securelink.filenames import LONGEST_NAME, MOST_COMPONENTS
 from securelink.sources import Argument, Skipped, Source, open_source, top_level, unchanged, walk
 from securelink.store.outbox_files import Kind
 
@@ -262,26 +263,35 @@ def test_what_may_not_be_read_in_a_folder(common_place):
     ]
 
 
-def test_deeper_than_any_recursion_or_number_of_open_files(deep_place):
-    depth = 1500
+def test_as_deep_as_an_offer_may_be_with_few_files_open_at_a_time(place):
+    for depth in (MOST_COMPONENTS, MOST_COMPONENTS + 1):
+        folder = place / str(depth) / Path(*["d"] * (depth - 2))
+        folder.mkdir(parents=True)
+        (folder / "file").touch()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors() + 8, hard))
+    try:
+        walked, too_deep = found(str(MOST_COMPONENTS)), found(str(MOST_COMPONENTS + 1))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert len(walked) == MOST_COMPONENTS
+    assert walked[0].name == f"{MOST_COMPONENTS}/" + "d/" * (MOST_COMPONENTS - 2) + "file"
+    os.close(open_source(walked[0]))
+    assert too_deep[0] == Skipped(os.fsencode(folder / "file"), sources.IS_LONG)
+    assert len(too_deep) == MOST_COMPONENTS + 1
+
+
+def test_deeper_than_any_recursion(deep_place):
     folder = os.open(".", os.O_RDONLY)
-    for _ in range(depth):
+    for _ in range(1500):
         os.mkdir("d", dir_fd=folder)
         inner = os.open("d", os.O_RDONLY, dir_fd=folder)
         os.close(folder)
         folder = inner
-    os.close(os.open("file", os.O_CREAT | os.O_WRONLY, dir_fd=folder))
     os.close(folder)
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors() + 8, hard))
-    try:
-        walked = found("d")
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    assert len(walked) == depth + 1
-    assert walked[0].name == "d/" * depth + "file"
-    # Longer than a path may be for the kernel, too.
-    os.close(open_source(walked[0]))
+    walked = found("d")
+    assert [each.reason for each in walked if isinstance(each, Skipped)] == [sources.IS_LONG]
+    assert len(walked) == MOST_COMPONENTS + 1
 
 
 def test_a_path_that_no_offer_can_hold(deep_place):
@@ -299,7 +309,11 @@ def test_a_path_that_no_offer_can_hold(deep_place):
     os.close(folder)
     (skipped,) = (each for each in found("a") if isinstance(each, Skipped))
     assert skipped.reason == sources.IS_LONG
-    assert len(f"a{f'/{part}' * 16}") <= 4096 < len(skipped.path) - len(os.fsencode(deep_place))
+    assert (
+        len(f"a{f'/{part}' * 16}")
+        <= LONGEST_NAME
+        < len(skipped.path) - len(os.fsencode(deep_place))
+    )
 
 
 def test_no_more_than_one_folder_is_held(place):
