@@ -52,6 +52,7 @@ class Link(asyncio.BufferedProtocol):
         self._paused = False
         self._reading_paused = False
         self._sink: Callable[[FileMessage], None] | None = None
+        self._before_sink: list[Happening] = []
         self._flush_soon: asyncio.Handle | None = None
         self._happenings: list[Happening] = []
         self._arrived = asyncio.Event()
@@ -97,9 +98,14 @@ class Link(asyncio.BufferedProtocol):
     def take_files(self, sink: Callable[[FileMessage], None]) -> None:
         """Hand all that belongs to files to `sink`, in order, as soon as it is read.
 
-        `sink` raises RemoteProtocolError for what breaks the rules, which ends the link.
+        Until then the first of it stops the reading. `sink` raises RemoteProtocolError for what
+        breaks the rules, which ends the link.
         """
         self._sink = sink
+        if self._before_sink:
+            waiting, self._before_sink = self._before_sink, []
+            self._tell(waiting)
+            self.resume_receiving()
 
     def send_files(self, source: FileSource) -> None:
         """Ask `source` for the items of files whenever nothing else waits to be sent.
@@ -299,12 +305,16 @@ class Link(asyncio.BufferedProtocol):
 
     def _without_files(self, happenings: list[Happening]) -> list[Happening]:
         """Give the sink what is for it; return the rest."""
-        if self._sink is None or not any(type(each) in FILE_TYPES for each in happenings):
+        if not any(type(each) in FILE_TYPES for each in happenings):
             return happenings
         rest: list[Happening] = []
         for each in happenings:
             if type(each) not in FILE_TYPES:
                 rest.append(each)
+                continue
+            if self._sink is None:
+                self._before_sink.append(each)
+                self.pause_receiving()
                 continue
             try:
                 self._sink(cast("FileMessage", each))

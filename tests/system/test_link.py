@@ -13,14 +13,23 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 
 from securelink.endpoints import Endpoint, Kind
-from securelink.errors import LinkClosed, LinkTruncated, LocalProtocolError
+from securelink.errors import (
+    LinkClosed,
+    LinkTruncated,
+    LocalProtocolError,
+    MalformedRecord,
+    RemoteProtocolError,
+)
+from securelink.file_messages import Accept, Begin, Cancel, Chunk, End, FileMessage, Offer
 from securelink.hello import FEATURES, ClientHello
 from securelink.identity import Identity
 from securelink.limits import Limits
-from securelink.link import Link
+from securelink.link import NOT_SENT_LOW_WATER, WRITE_BUFFER, Link
 from securelink.messages import Announce, Deny, Ready, Receipt, Refused, Text
 from securelink.session import (
+    BATCH_SIZE,
     Closing,
+    Data,
     Ended,
     Happening,
     Introduced,
@@ -33,7 +42,7 @@ from securelink.states import State
 
 ALICE = Identity.from_private_bytes(bytes([1]) * 32)
 BOB = Identity.from_private_bytes(bytes([2]) * 32)
-HELLO = ClientHello("bob", FEATURES, 16 << 20)
+HELLO = ClientHello("bob", FEATURES, 16 << 20, takes_files=True)
 QUIET = Limits(heartbeat_interval=1000, heartbeat_timeout=1000)
 MIB = 1 << 20
 SIDES = ["client", "server"]
@@ -762,5 +771,381 @@ def test_of_announcements_only_the_newest_waits_for_the_owner() -> None:
             last = Announce((Endpoint(Kind.PUBLIC, "203.0.113.1", 1000),))
             # Both went ahead of what waited with it, or came after it.
             assert link.rest() == [text(1), last, text(2)]
+
+    run(test)
+
+
+# ---- files
+
+
+def offer(number: int, size: int | None = 10) -> Offer:
+    file_id = b"file" + number.to_bytes(12, "big")
+    return Offer(
+        id=file_id, group=bytes(16), number=number, name="a", size=size, mtime=0, mode=0o600
+    )
+
+
+class Source:
+    """Says what is in its queue, then zeros of file 1, so many as it has."""
+
+    def __init__(self, *queue: FileMessage, zeros: int = 0) -> None:
+        self.queue = collections.deque(queue)
+        self.zeros = zeros
+
+    def next(self) -> FileMessage | Data | None:
+        if self.queue:
+            return self.queue.popleft()
+        return Data(1, self._read) if self.zeros else None
+
+    def _read(self, room: memoryview) -> int:
+        count = min(len(room), self.zeros)
+        room[:count] = bytes(count)
+        self.zeros -= count
+        return count
+
+
+class Sink:
+    """Keeps what it gets, and tells when it has enough."""
+
+    def __init__(self) -> None:
+        self.got: list[FileMessage] = []
+        self._came = asyncio.Event()
+
+    def __call__(self, message: FileMessage) -> None:
+        self.got.append(message)
+        self._came.set()
+
+    async def until(self, enough: Callable[[list[FileMessage]], bool]) -> list[FileMessage]:
+        while not enough(self.got):
+            self._came.clear()
+            await self._came.wait()
+        return self.got
+
+    @property
+    def size(self) -> int:
+        return sum(len(each.data) for each in self.got if isinstance(each, Chunk))
+
+
+async def turns(count: int) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("sender", SIDES)
+def test_files_go_to_the_sink_and_all_else_to_the_owner(sender: str) -> None:
+    async def test() -> None:
+        async with linked() as (client, server):
+            here, there = (client, server) if sender == "client" else (server, client)
+            sink = Sink()
+            there.take_files(sink)
+            here.send_files(Source(offer(1, 3 * MIB), zeros=3 * MIB))
+            here.send(text(1))
+            assert await there.receive() == [text(1)]
+            await sink.until(lambda _: sink.size == 3 * MIB)
+            assert sink.got[0] == offer(1, 3 * MIB)
+            assert {type(each) for each in sink.got[1:]} == {Chunk}
+            there.send(Receipt(offer(1).id))
+            assert await here.receive() == [Receipt(offer(1).id)]
+            assert there.rest() == []
+
+    run(test)
+
+
+def test_a_source_that_was_empty_is_asked_again_when_it_has_more() -> None:
+    async def test() -> None:
+        async with linked() as (client, server):
+            sink = Sink()
+            server.take_files(sink)
+            source = Source()
+            client.send_files(source)
+            client.more_of_files()
+            await turns(3)
+            source.queue += [offer(1), End(1, 0)]
+            client.more_of_files()
+            # The link's own timer asks as well, but only after 10 s.
+            async with asyncio.timeout(5):
+                assert await sink.until(at_least(2)) == [offer(1), End(1, 0)]
+
+    run(test)
+
+
+def test_what_comes_before_there_is_a_sink_stops_the_reading_and_waits() -> None:
+    async def test() -> None:
+        async with listening() as (port, links):
+            client = await dial(port)
+            server = await links.get()
+            await client.receive()
+            client.proceed()
+            await collect(server, at_least(2))
+            server.admit("alice", 0)
+            server.send(text(1))
+            # All of it leaves in one piece with READY, before the client's owner can say a word.
+            server.send_files(Source(offer(1, 20 * MIB), zeros=20 * MIB))
+            assert await collect(client, at_least(2)) == [Ready("alice", 0), text(1)]
+            while client._transport.is_reading():  # noqa: ASYNC110 - nobody tells of it
+                await asyncio.sleep(0)
+            await turns(10)
+            assert sum(type(each) is Chunk for each in client._before_sink) < 10
+            assert client.rest() == []
+            sink = Sink()
+            client.take_files(sink)
+            assert sink.got[0] == offer(1, 20 * MIB)
+            await sink.until(lambda _: sink.size == 20 * MIB)
+            client.abort()
+            server.abort()
+
+    run(test)
+
+
+class Strict(Sink):
+    """Does not like the second message."""
+
+    def __call__(self, message: FileMessage) -> None:
+        super().__call__(message)
+        if len(self.got) == 2:
+            raise RemoteProtocolError("this one breaks the rules")
+
+
+@pytest.mark.parametrize("early", [True, False])
+def test_what_the_sink_does_not_like_ends_the_link(*, early: bool) -> None:
+    async def test() -> None:
+        async with linked_by_hand() as (hand, link):
+            sink = Strict()
+            if not early:
+                link.take_files(sink)
+            hand.session.send(text(1))
+            hand.session.send_files(Source(offer(1), Begin(1, 0), Cancel(1)))
+            await hand.write()
+            if early:
+                assert await link.receive() == [text(1)]
+                link.take_files(sink)
+                happened = await link.receive()
+            else:
+                first, *happened = await collect(link, at_least(2))
+                assert first == text(1)
+            (ended,) = happened
+            assert ended.error.message == "this one breaks the rules"
+            assert sink.got == [offer(1), Begin(1, 0)]
+            assert link.session.state is State.FAILED
+            with contextlib.suppress(ConnectionError):
+                assert await asyncio.get_running_loop().sock_recv(hand.sock, MIB) == b""
+            with pytest.raises(LinkClosed):
+                await link.receive()
+
+    run(test)
+
+
+def test_where_the_link_has_ended_already_it_ends_once() -> None:
+    async def test() -> None:
+        async with linked_by_hand() as (hand, link):
+            sink = Strict()
+            link.take_files(sink)
+            hand.session.send_files(Source(offer(1), Begin(1, 0)))
+            good = hand.session.data_to_send(0.0)
+            # In one read with what is no record at all.
+            await asyncio.get_running_loop().sock_sendall(hand.sock, good + bytes(4))
+            (ended,) = await link.receive()
+            assert isinstance(ended.error, MalformedRecord)
+            assert sink.got == [offer(1), Begin(1, 0)]
+
+    run(test)
+
+
+def test_while_our_disk_is_behind_nothing_is_read() -> None:
+    async def test() -> None:
+        async with linked() as (client, server):
+            sink = Sink()
+
+            def slow(message: FileMessage) -> None:
+                sink(message)
+                server.pause_receiving()
+
+            server.take_files(slow)
+            client.send_files(Source(offer(1, 64 * MIB), zeros=64 * MIB))
+            client.more_of_files()
+            while sink.size < 64 * MIB:
+                await sink.until(at_least(1))
+                assert not server._transport.is_reading()
+                sent = sink.size
+                await turns(5)
+                # Nothing came although the other side has more, and each read is bounded.
+                assert sink.size == sent
+                assert sum(type(each) is Chunk for each in sink.got) <= sent // 65_000 + 20
+                sink._came.clear()
+                server.resume_receiving()
+                await sink._came.wait()
+                if sent > 8 * MIB:
+                    break
+            # Said twice it is the same.
+            server.resume_receiving()
+            server.resume_receiving()
+            assert server._transport.is_reading()
+            server.pause_receiving()
+            server.pause_receiving()
+            assert not server._transport.is_reading()
+            # An orderly end reads on by itself.
+            closing = asyncio.create_task(client.aclose())
+            await server.aclose()
+            await closing
+            assert server.rest()[-1] == Ended(None)
+
+    run(test)
+
+
+def test_a_peer_is_not_silent_while_we_do_not_read() -> None:
+    async def test() -> None:
+        limits = Limits(heartbeat_interval=0.02, heartbeat_timeout=0.1)
+        async with linked_by_hand(limits) as (hand, link):
+            link.pause_receiving()
+            ticks = []
+            tick = link.session.tick
+            link.session.tick = lambda now: ticks.append(now) or tick(now)
+            loop = asyncio.get_running_loop()
+            start = loop.time()
+            # Its own heartbeats go on, and say that it is there.
+            while loop.time() < start + 3 * limits.heartbeat_timeout:
+                assert await hand.read() == []
+            assert link.session.state is State.OPEN
+            assert 0 < len(ticks) <= 3 * limits.heartbeat_timeout / limits.heartbeat_interval + 5
+            before = loop.time()
+            link.resume_receiving()
+            (ended,) = await link.receive()
+            assert ended.error.message == "nothing was received for 0.1 s"
+            assert loop.time() >= before + 0.9 * limits.heartbeat_timeout
+
+    run(test)
+
+
+def test_silence_counts_from_when_we_read_again() -> None:
+    async def test() -> None:
+        limits = Limits(heartbeat_interval=1000, heartbeat_timeout=0.2)
+        async with linked_by_hand(limits) as (_, link):
+            loop = asyncio.get_running_loop()
+            passed = asyncio.Event()
+            link.pause_receiving()
+            loop.call_later(1.5 * limits.heartbeat_timeout, passed.set)
+            await passed.wait()
+            before = loop.time()
+            link.resume_receiving()
+            (ended,) = await link.receive()
+            assert ended.error.message == "nothing was received for 0.2 s"
+            assert loop.time() >= before + 0.9 * limits.heartbeat_timeout
+
+    run(test)
+
+
+def test_one_batch_a_turn() -> None:
+    async def test() -> None:
+        async with linked_by_hand() as (hand, link):
+            sizes = []
+            data_to_send = link.session.data_to_send
+
+            def counted(now: float) -> bytearray:
+                data = data_to_send(now)
+                sizes.append(len(data))
+                return data
+
+            link.session.data_to_send = counted
+            # No buffer is full, so that only the link itself can stop.
+            link._transport.set_write_buffer_limits(high=1 << 30)
+            link.send_files(Source(offer(1, 1 << 40), zeros=1 << 40))
+            link.more_of_files()
+            assert sizes == []
+            for turn in range(1, 9):
+                await asyncio.sleep(0)
+                assert len(sizes) == turn
+            assert all(BATCH_SIZE <= size < BATCH_SIZE + 65_539 for size in sizes)
+            # A text goes with the next, and makes no batch of its own.
+            link.send(text(1))
+            link.more_of_files()
+            await asyncio.sleep(0)
+            assert len(sizes) == 9
+            chunks = 0
+            while not (happened := await hand.read()) or text(1) not in happened:
+                chunks += sum(type(each) is Chunk for each in happened)
+            assert chunks <= sum(sizes) // 65_539
+
+    run(test)
+
+
+def test_a_full_buffer_stops_the_source() -> None:
+    async def test() -> None:
+        async with linked_by_hand() as (hand, link):
+            source = Source(offer(1, 64 * MIB), zeros=64 * MIB)
+            link.send_files(source)
+            link.more_of_files()
+            while not link._paused:  # noqa: ASYNC110 - nobody tells of it
+                await asyncio.sleep(0)
+            # The kernel takes some more of what has been sealed, then all stands still.
+            await turns(50)
+            left = source.zeros
+            await turns(10)
+            assert source.zeros == left
+            # What a text stands behind at most, however large the file.
+            sent = 64 * MIB - left
+            assert sent <= WRITE_BUFFER + BATCH_SIZE + NOT_SENT_LOW_WATER + 4 * MIB
+            link.send(text(1))
+            happened = await hand.read_until(lambda happened: text(1) in happened)
+            before = sum(len(each.data) for each in happened if isinstance(each, Chunk))
+            assert before <= sent + WRITE_BUFFER + BATCH_SIZE
+            happened = await hand.read_until(lambda _: not source.zeros)
+            assert link.session.state is State.OPEN
+
+    run(test)
+
+
+def test_closing_in_the_middle_of_a_file() -> None:
+    async def test() -> None:
+        async with linked() as (client, server):
+            sink = Sink()
+            server.take_files(sink)
+            source = Source(offer(1, 1 << 40), zeros=1 << 40)
+            client.send_files(source)
+            client.more_of_files()
+            await sink.until(at_least(20))
+            closing = asyncio.create_task(client.aclose())
+            assert await server.receive() == [Closing()]
+            left = source.zeros
+            with pytest.raises(LinkClosed):
+                server.send(Accept(1, 0))
+            server.send(Receipt(offer(1).id))
+            await server.aclose()
+            await closing
+            assert client.rest() == [Receipt(offer(1).id), Ended(None)]
+            assert source.zeros == left
+            # All that had left is there, and nothing says that it is whole.
+            assert sink.size == (1 << 40) - left
+            assert not any(isinstance(each, End) for each in sink.got)
+
+    run(test)
+
+
+def test_texts_go_to_and_fro_while_files_go_both_ways() -> None:
+    async def test() -> None:
+        async with linked() as (client, server):
+            sources = []
+            for link in (client, server):
+                link.take_files(lambda _: None)
+                sources.append(Source(offer(1, 1 << 40), zeros=1 << 40))
+                link.send_files(sources[-1])
+                link.more_of_files()
+            for number in range(20):
+                client.send(text(number))
+                assert await server.receive() == [text(number)]
+                server.send(Receipt(message_id(number)))
+                assert await client.receive() == [Receipt(message_id(number))]
+            assert all(source.zeros < (1 << 40) - 20 * WRITE_BUFFER for source in sources)
+
+    run(test)
+
+
+def test_without_a_connection_there_is_no_reading_to_pause() -> None:
+    async def test() -> None:
+        session = Session.client(BOB, ALICE.public, HELLO, limits=QUIET, now=0.0)
+        link = Link(session, close_timeout=1.0)
+        link.pause_receiving()
+        link.resume_receiving()
+        link.more_of_files()
+        await asyncio.sleep(0)
 
     run(test)
