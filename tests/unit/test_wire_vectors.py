@@ -6,6 +6,8 @@ import hashlib
 import json
 import subprocess
 import sys
+from collections import deque
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,17 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from securelink import messages, records
 from securelink.endpoints import Endpoint, Kind
+from securelink.file_messages import (
+    Accept,
+    Begin,
+    Cancel,
+    Chunk,
+    End,
+    FileItem,
+    FileMessage,
+    Offer,
+    Prefix,
+)
 from securelink.hello import ClientHello, ServerHello
 from securelink.identity import Identity, PublicKey
 from securelink.invite import Invite
@@ -122,6 +135,34 @@ def test_there_is_an_item_of_each_type():
     assert [case["type"] for case in WIRE["items"]] == list(ItemType)
 
 
+def file_message(case: dict[str, object]) -> FileMessage:
+    """What the vector's fields say of a file, as a value."""
+    fields = {key: value for key, value in case.items() if key not in {"type", "body"}}
+    for key in {"id", "group", "digest", "data"} & fields.keys():
+        fields[key] = fields[key] and bytes.fromhex(fields[key])
+    values = {
+        FileItem.OFFER: Offer,
+        FileItem.ACCEPT: Accept,
+        FileItem.PREFIX: Prefix,
+        FileItem.BEGIN: Begin,
+        FileItem.CHUNK: Chunk,
+        FileItem.END: End,
+        FileItem.CANCEL: Cancel,
+    }
+    return values[case["type"]](**fields)
+
+
+@pytest.mark.parametrize("case", WIRE["file_items"], ids=lambda case: FileItem(case["type"]).name)
+def test_items_of_files(case):
+    kind, body = messages.encode(file_message(case))
+    assert (kind, body.hex()) == (case["type"], case["body"])
+    assert messages.decode(case["type"], bytes.fromhex(case["body"])) == file_message(case)
+
+
+def test_there_is_an_item_of_a_file_of_each_type():
+    assert {case["type"] for case in WIRE["file_items"]} == set(FileItem)
+
+
 @pytest.mark.parametrize("case", WIRE["records"], ids=lambda case: str(len(case["record"]) // 2))
 def test_records(case):
     packer = records.Packer()
@@ -149,13 +190,12 @@ def test_a_text_in_two_records():
     assert packed[1].hex() == case["second_record"]
 
 
-def private(name: str) -> X25519PrivateKey:
-    return X25519PrivateKey.from_private_bytes(bytes.fromhex(WIRE["conversation"][name]))
-
-
-def sides() -> tuple[Session, Session]:
+def sides(case: dict[str, str], hello: ClientHello) -> tuple[Session, Session]:
     """A client and a server whose randomness is the vector's."""
-    case = WIRE["conversation"]
+
+    def private(name: str) -> X25519PrivateKey:
+        return X25519PrivateKey.from_private_bytes(bytes.fromhex(case[name]))
+
     kem = MLKEM768PrivateKey.from_seed_bytes(bytes.fromhex(case["client_kem_seed"]))
     ciphertext = bytes.fromhex(case["kem_ciphertext"])
     limits, scratch = Limits(), Scratch()
@@ -177,14 +217,20 @@ def sides() -> tuple[Session, Session]:
         generate_kem_ciphertext=lambda _: (ciphertext, kem.decapsulate(ciphertext)),
     )
     return (
-        Session(client, ClientHello("bob", 0, 1 << 20), limits=limits, now=0.0, scratch=scratch),
-        Session(server, ServerHello(0, 1 << 20), limits=limits, now=0.0, scratch=scratch),
+        Session(client, hello, limits=limits, now=0.0, scratch=scratch),
+        Session(
+            server,
+            ServerHello(hello.features, 1 << 20),
+            limits=limits,
+            now=0.0,
+            scratch=scratch,
+        ),
     )
 
 
 def test_a_whole_conversation():
     """Both sides say exactly the vector's frames, each given the other's from the vector."""
-    client, server = sides()
+    client, server = sides(WIRE["conversation"], ClientHello("bob", 0, 1 << 20))
     sender = {"client": client, "server": server}
     text = message(
         {"type": 3, "id": WIRE["items"][2]["id"], "sent_at": 1730470400000, "text": "0123456789"}
@@ -201,6 +247,75 @@ def test_a_whole_conversation():
         before.get(step["what"], speaks.close if step["what"] == "CLOSE" else lambda: None)()
         assert bytes(speaks.data_to_send(0.0)).hex() == step["frame"]
         hears.receive_data(bytes.fromhex(step["frame"]), 0.0)
+    assert client.state is server.state is State.CLOSED
+
+
+class Source(deque):
+    """Says of files what it holds."""
+
+    def next(self) -> FileMessage | None:
+        return self.popleft() if self else None
+
+
+def test_a_whole_conversation_about_files():
+    """Likewise; and each side hears what the other has said."""
+    case = WIRE["conversation_about_files"]
+    client, server = sides(case, ClientHello("bob", 1, 1 << 20, takes_files=True))
+    sender = {"client": client, "server": server}
+    source = Source()
+    small = Offer(
+        id=bytes.fromhex("0192e4a1c9007000b1b2c3d4e5f60718"),
+        group=bytes.fromhex("0192e4a1c9007000b1b2c3d4e5f60718"),
+        number=0,
+        name="a.txt",
+        size=10,
+        mtime=1_730_470_400_123_456_789,
+        mode=0o600,
+    )
+    other = bytes.fromhex("0192e4a1ca007000c1b2c3d4e5f60718")
+    asked = replace(
+        small,
+        id=other,
+        group=other,
+        number=1,
+        name="log.txt",
+        size=14,
+        ask=True,
+        checksum=True,
+    )
+    log = b"one\ntwo\nthree\n"
+    files = {
+        "a file": [small, Chunk(0, b"0123456789"), End(0, 10)],
+        "OFFER": [asked],
+        "the rest": [Begin(1, 4), Chunk(1, log[4:]), End(1, 14, hashlib.sha256(log).digest())],
+    }
+    answers = {
+        "its receipt": Receipt(small.id),
+        "ACCEPT": Accept(1, 4),
+        "PREFIX": Prefix(1, hashlib.sha256(log[:4]).digest()),
+        "its receipt too": Receipt(other),
+    }
+    for step in case["frames"]:
+        speaks, what = sender[step["from"]], step["what"]
+        hears = server if speaks is client else client
+        match what:
+            case "message 3":
+                client.proceed()
+            case "READY":
+                server.admit("alice", 0)
+                client.send_files(source)
+            case "CLOSE":
+                speaks.close()
+            case _ if what in answers:
+                server.send(answers[what])
+            case _:
+                source.extend(files.get(what, []))
+        assert bytes(speaks.data_to_send(0.0)).hex() == step["frame"]
+        heard = hears.receive_data(bytes.fromhex(step["frame"]), 0.0)
+        if what in files:
+            assert heard == files[what]
+        elif what in answers:
+            assert heard == [answers[what]]
     assert client.state is server.state is State.CLOSED
 
 

@@ -1,4 +1,4 @@
-"""Write wire.json: peer IDs, invites, payloads, records and one whole conversation, as bytes.
+"""Write wire.json: peer IDs, invites, payloads, records and two whole conversations, as bytes.
 
     python tests/vectors/generate_wire.py [FOLDER]
 
@@ -32,9 +32,15 @@ RECORD_SIZES = (64, 256, 1024, 4096, 16384, 65519)
 HEADER = b"SL\x01\x01"
 PROLOGUE = b"securelink" + HEADER
 READY, TEXT, RECEIPT, REFUSED, PING, CLOSE, ANNOUNCE = 1, 3, 4, 5, 6, 7, 8
+OFFER, ACCEPT, PREFIX, BEGIN, CHUNK, END, CANCEL = 16, 17, 18, 19, 20, 21, 22
+FOLDER, UNKNOWN_SIZE, ASK, CHECKSUM = 1, 2, 4, 8
 MORE = 0x80
 MESSAGE_ID = bytes.fromhex("0192e4a1c8007000a1b2c3d4e5f60718")
+FILE_ID = bytes.fromhex("0192e4a1c9007000b1b2c3d4e5f60718")
+OTHER_FILE_ID = bytes.fromhex("0192e4a1ca007000c1b2c3d4e5f60718")
+GROUP = bytes.fromhex("0192e4a1cb007000d1b2c3d4e5f60718")
 SENT_AT = 1_730_470_400_000
+CHANGED_AT = 1_730_470_400_123_456_789
 MAX_MESSAGE = 1 << 20
 
 Endpoint = tuple[str, str, int]
@@ -116,6 +122,31 @@ def close_body(count: int) -> bytes:
     return struct.pack(">Q", count)
 
 
+def offer_body(
+    file_id: bytes,
+    group: bytes,
+    number: int,
+    name: str,
+    *,
+    flags: int = 0,
+    mode: int = 0o600,
+    mtime: int = CHANGED_AT,
+    size: int = 0,
+) -> bytes:
+    head = file_id + group + struct.pack(">IBHqQ", number, flags, mode, mtime, size)
+    return head + name.encode()
+
+
+def offset_body(number: int, offset: int) -> bytes:
+    """ACCEPT, BEGIN and, but for its digest, END."""
+    return struct.pack(">IQ", number, offset)
+
+
+def number_body(number: int, rest: bytes = b"") -> bytes:
+    """PREFIX, CHUNK and CANCEL."""
+    return struct.pack(">I", number) + rest
+
+
 def record(*items: tuple[int, bytes]) -> bytes:
     plain = b"".join(struct.pack(">BH", kind, len(body)) + body for kind, body in items)
     return plain.ljust(next(size for size in RECORD_SIZES if len(plain) <= size), b"\0")
@@ -165,9 +196,9 @@ def invites() -> list[dict[str, object]]:
 
 def payloads() -> dict[str, list[dict[str, object]]]:
     clients = [
-        {"token": b"", "name": "bob", "standing": False, "takes_files": False},
-        {"token": seed("token", 16), "name": "bob", "standing": True, "takes_files": True},
-        {"token": b"", "name": "\u00e9" * 16, "standing": True, "takes_files": False},
+        (0, {"token": b"", "name": "bob", "standing": False, "takes_files": False}),
+        (1, {"token": seed("token", 16), "name": "bob", "standing": True, "takes_files": True}),
+        (1, {"token": b"", "name": "\u00e9" * 16, "standing": True, "takes_files": False}),
     ]
     return {
         "message_2": [
@@ -176,16 +207,16 @@ def payloads() -> dict[str, list[dict[str, object]]]:
                 "max_message": MAX_MESSAGE,
                 "payload": server_payload(features, MAX_MESSAGE).hex(),
             }
-            for features in (0, 1 << 63)
+            for features in (0, 1, 1 << 63)
         ],
         "message_3": [
             {
-                "features": 0,
+                "features": features,
                 "max_message": MAX_MESSAGE,
                 **{key: value.hex() if key == "token" else value for key, value in each.items()},
-                "payload": client_payload(0, MAX_MESSAGE, **each).hex(),
+                "payload": client_payload(features, MAX_MESSAGE, **each).hex(),
             }
-            for each in clients
+            for features, each in clients
         ],
     }
 
@@ -220,6 +251,84 @@ def items() -> list[dict[str, object]]:
     ]
 
 
+def offer(name: str, body: bytes, **fields: object) -> dict[str, object]:
+    """An OFFER with the ID, the group and the number 7, and what differs from a plain file."""
+    return {
+        "type": OFFER,
+        "id": FILE_ID.hex(),
+        "group": GROUP.hex(),
+        "number": 7,
+        "name": name,
+        "size": 0,
+        "mtime": CHANGED_AT,
+        "mode": 0o600,
+        "folder": False,
+        "ask": False,
+        "checksum": False,
+        **fields,
+        "body": body.hex(),
+    }
+
+
+def file_items() -> list[dict[str, object]]:
+    here = (FILE_ID, GROUP, 7)
+    digest = hashlib.sha256(b"0123456789").digest()
+    large = 1 << 40
+    return [
+        offer("a.txt", offer_body(*here, "a.txt", size=10), size=10),
+        offer(
+            "photos/2026/gr\u00fc\u00df.jpg",
+            offer_body(
+                *here,
+                "photos/2026/gr\u00fc\u00df.jpg",
+                flags=ASK | CHECKSUM,
+                mode=0o400,
+                size=large,
+            ),
+            size=large,
+            mode=0o400,
+            ask=True,
+            checksum=True,
+        ),
+        offer(
+            "photos/2026",
+            offer_body(*here, "photos/2026", flags=FOLDER, mode=0o700, mtime=-1),
+            mode=0o700,
+            mtime=-1,
+            folder=True,
+        ),
+        offer(
+            "stdin",
+            offer_body(*here, "stdin", flags=UNKNOWN_SIZE | CHECKSUM),
+            size=None,
+            checksum=True,
+        ),
+        {"type": ACCEPT, "number": 7, "offset": large, "body": offset_body(7, large).hex()},
+        {
+            "type": PREFIX,
+            "number": 7,
+            "digest": digest.hex(),
+            "body": number_body(7, digest).hex(),
+        },
+        {"type": BEGIN, "number": 7, "offset": large, "body": offset_body(7, large).hex()},
+        {
+            "type": CHUNK,
+            "number": 7,
+            "data": b"0123456789".hex(),
+            "body": number_body(7, b"0123456789").hex(),
+        },
+        {"type": END, "number": 7, "size": 10, "digest": None, "body": offset_body(7, 10).hex()},
+        {
+            "type": END,
+            "number": 7,
+            "size": 10,
+            "digest": digest.hex(),
+            "body": (offset_body(7, 10) + digest).hex(),
+        },
+        {"type": CANCEL, "number": 7, "body": number_body(7).hex()},
+    ]
+
+
 def records() -> list[dict[str, object]]:
     ten = (TEXT, text_body("0123456789"))
     cases = [
@@ -227,6 +336,11 @@ def records() -> list[dict[str, object]]:
         [(RECEIPT, MESSAGE_ID), ten],
         [(TEXT, text_body("x" * 37))],
         [(TEXT, text_body("x" * 38))],
+        [
+            (OFFER, offer_body(FILE_ID, FILE_ID, 0, "a.txt", size=10)),
+            (CHUNK, number_body(0, b"0123456789")),
+            (END, offset_body(0, 10)),
+        ],
     ]
     return [
         {
@@ -253,71 +367,135 @@ def split_text() -> dict[str, object]:
     }
 
 
-def conversation() -> dict[str, object]:
-    """Bob, known to alice already, sends her one text, gets its receipt, and both close."""
-    alice, bob = key_pair("alice"), key_pair("bob")
-    e_bob, e_alice = key_pair("bob ephemeral"), key_pair("alice ephemeral")
-    # The committed ciphertext is for this key.
-    kem_seed = seed("XKhfs init kem", 64)
-    e1 = MLKEM768PrivateKey.from_seed_bytes(kem_seed)
-    kem_ciphertext = bytes.fromhex((HERE / "noise_hfs_ciphertext.hex").read_text())
+Step = tuple[str, str, list[tuple[int, bytes]]]
+"""Who speaks, what it is called here, and the items of one record."""
 
-    rs = hfs.raw(alice)
-    i, r = hfs.begin(PROLOGUE, rs), hfs.begin(PROLOGUE, rs)
-    first = hfs.write_1(i, e_bob, rs, e1, b"")
-    hfs.read_1(r, alice, first)
-    second = hfs.write_2(
-        r,
-        e_alice,
-        kem_ciphertext,
-        e1.decapsulate(kem_ciphertext),
-        server_payload(0, MAX_MESSAGE),
-    )
-    hfs.read_2(i, e_bob, e1, second)
-    third = hfs.write_3(
-        i, bob, client_payload(0, MAX_MESSAGE, b"", "bob", standing=False, takes_files=False)
-    )
-    hfs.read_3(r, e_alice, third)
 
-    keys = dict(zip(("client", "server"), hfs.split(i), strict=True))
-    counters = {"client": 0, "server": 0}
-    frames = [
-        {"from": "client", "what": "message 1", "frame": frame(HEADER + first).hex()},
-        {"from": "server", "what": "message 2", "frame": frame(second).hex()},
-        {"from": "client", "what": "message 3", "frame": frame(third).hex()},
-    ]
-    for sender, what, *item in (
-        ("server", "READY", READY, ready_body("alice", 0)),
-        ("client", "TEXT", TEXT, text_body("0123456789")),
-        ("server", "RECEIPT", RECEIPT, MESSAGE_ID),
-        ("client", "CLOSE", CLOSE, close_body(2)),
-        ("server", "CLOSE", CLOSE, close_body(3)),
-    ):
-        plain = record((item[0], item[1]))
-        sealed = hfs.seal(keys[sender], counters[sender], b"", plain)
-        counters[sender] += 1
-        frames.append(
-            {"from": sender, "what": what, "record": plain.hex(), "frame": frame(sealed).hex()}
+class Conversation:
+    """Alice listens and bob, whom she knows, dials: the handshake, and the records after it."""
+
+    def __init__(self, features: int, *, takes_files: bool) -> None:
+        self.alice, self.bob = key_pair("alice"), key_pair("bob")
+        e_bob, e_alice = key_pair("bob ephemeral"), key_pair("alice ephemeral")
+        # The committed ciphertext is for this key.
+        self.kem_seed = seed("XKhfs init kem", 64)
+        e1 = MLKEM768PrivateKey.from_seed_bytes(self.kem_seed)
+        self.kem_ciphertext = bytes.fromhex((HERE / "noise_hfs_ciphertext.hex").read_text())
+
+        rs = hfs.raw(self.alice)
+        i, r = hfs.begin(PROLOGUE, rs), hfs.begin(PROLOGUE, rs)
+        first = hfs.write_1(i, e_bob, rs, e1, b"")
+        hfs.read_1(r, self.alice, first)
+        second = hfs.write_2(
+            r,
+            e_alice,
+            self.kem_ciphertext,
+            e1.decapsulate(self.kem_ciphertext),
+            server_payload(features, MAX_MESSAGE),
         )
+        hfs.read_2(i, e_bob, e1, second)
+        payload = client_payload(
+            features, MAX_MESSAGE, b"", "bob", standing=False, takes_files=takes_files
+        )
+        third = hfs.write_3(i, self.bob, payload)
+        hfs.read_3(r, e_alice, third)
+
+        self.handshake_hash = i.h
+        self.keys = dict(zip(("client", "server"), hfs.split(i), strict=True))
+        self.frames: list[dict[str, object]] = [
+            {"from": "client", "what": "message 1", "frame": frame(HEADER + first).hex()},
+            {"from": "server", "what": "message 2", "frame": frame(second).hex()},
+            {"from": "client", "what": "message 3", "frame": frame(third).hex()},
+        ]
+
+    def go_on(self, steps: list[Step]) -> None:
+        counters = {"client": 0, "server": 0}
+        for sender, what, items in steps:
+            plain = record(*items)
+            sealed = hfs.seal(self.keys[sender], counters[sender], b"", plain)
+            counters[sender] += 1
+            self.frames.append(
+                {"from": sender, "what": what, "record": plain.hex(), "frame": frame(sealed).hex()}
+            )
+
+    def written(self) -> dict[str, object]:
+        return {
+            "server_static": seed("alice").hex(),
+            "server_ephemeral": seed("alice ephemeral").hex(),
+            "client_static": seed("bob").hex(),
+            "client_ephemeral": seed("bob ephemeral").hex(),
+            "client_kem_seed": self.kem_seed.hex(),
+            "kem_ciphertext": self.kem_ciphertext.hex(),
+            "handshake_hash": self.handshake_hash.hex(),
+            "client_to_server_key": self.keys["client"].hex(),
+            "server_to_client_key": self.keys["server"].hex(),
+            "frames": self.frames,
+        }
+
+
+def conversation() -> dict[str, object]:
+    """Bob sends alice one text, gets its receipt, and both close. Neither knows files."""
+    said = Conversation(0, takes_files=False)
+    said.go_on(
+        [
+            ("server", "READY", [(READY, ready_body("alice", 0))]),
+            ("client", "TEXT", [(TEXT, text_body("0123456789"))]),
+            ("server", "RECEIPT", [(RECEIPT, MESSAGE_ID)]),
+            ("client", "CLOSE", [(CLOSE, close_body(2))]),
+            ("server", "CLOSE", [(CLOSE, close_body(3))]),
+        ]
+    )
     ping = record((PING, b""))
+    key = hfs.rekey(said.keys["client"])
     return {
-        "server_static": seed("alice").hex(),
-        "server_ephemeral": seed("alice ephemeral").hex(),
-        "client_static": seed("bob").hex(),
-        "client_ephemeral": seed("bob ephemeral").hex(),
-        "client_kem_seed": kem_seed.hex(),
-        "kem_ciphertext": kem_ciphertext.hex(),
-        "handshake_hash": i.h.hex(),
-        "client_to_server_key": keys["client"].hex(),
-        "server_to_client_key": keys["server"].hex(),
-        "frames": frames,
+        **said.written(),
         # What the client would send as its record 1,024, had the conversation been that long.
         "record_1024_of_the_client": {
-            "key": hfs.rekey(keys["client"]).hex(),
+            "key": key.hex(),
             "record": ping.hex(),
-            "frame": frame(hfs.seal(hfs.rekey(keys["client"]), 1024, b"", ping)).hex(),
+            "frame": frame(hfs.seal(key, 1024, b"", ping)).hex(),
         },
     }
+
+
+def conversation_about_files() -> dict[str, object]:
+    """Bob sends alice a small file, then the rest of one of which she has 4 bytes already."""
+    log = b"one\ntwo\nthree\n"
+    asked = offer_body(
+        OTHER_FILE_ID, OTHER_FILE_ID, 1, "log.txt", flags=ASK | CHECKSUM, size=len(log)
+    )
+    said = Conversation(1, takes_files=True)
+    said.go_on(
+        [
+            ("server", "READY", [(READY, ready_body("alice", 0))]),
+            (
+                "client",
+                "a file",
+                [
+                    (OFFER, offer_body(FILE_ID, FILE_ID, 0, "a.txt", size=10)),
+                    (CHUNK, number_body(0, b"0123456789")),
+                    (END, offset_body(0, 10)),
+                ],
+            ),
+            ("server", "its receipt", [(RECEIPT, FILE_ID)]),
+            ("client", "OFFER", [(OFFER, asked)]),
+            ("server", "ACCEPT", [(ACCEPT, offset_body(1, 4))]),
+            ("server", "PREFIX", [(PREFIX, number_body(1, hashlib.sha256(log[:4]).digest()))]),
+            (
+                "client",
+                "the rest",
+                [
+                    (BEGIN, offset_body(1, 4)),
+                    (CHUNK, number_body(1, log[4:])),
+                    (END, offset_body(1, len(log)) + hashlib.sha256(log).digest()),
+                ],
+            ),
+            ("server", "its receipt too", [(RECEIPT, OTHER_FILE_ID)]),
+            ("client", "CLOSE", [(CLOSE, close_body(4))]),
+            ("server", "CLOSE", [(CLOSE, close_body(6))]),
+        ]
+    )
+    return said.written()
 
 
 def main(folder: Path) -> None:
@@ -326,9 +504,11 @@ def main(folder: Path) -> None:
         "invites": invites(),
         "payloads": payloads(),
         "items": items(),
+        "file_items": file_items(),
         "records": records(),
         "split_text": split_text(),
         "conversation": conversation(),
+        "conversation_about_files": conversation_about_files(),
     }
     (folder / "wire.json").write_text(json.dumps(vectors, indent=1) + "\n", encoding="ascii")
 
