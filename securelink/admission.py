@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 LOOK_EVERY = 4 << 20
 """Bytes that are written between two looks at the disk."""
 
+FILE_COST = 4096
+"""What a file takes of the disk beside its bytes, about."""
+
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
@@ -83,7 +86,10 @@ class Room:
         self._config = config
         self._all = _Gauge(config.total)
         self._peers: dict[str, _Gauge] = {}
-        self.keep_free = config.keep_free
+        self._free = 0
+        """Bytes that were free at the last look at the disk."""
+        self._since = LOOK_EVERY
+        """Bytes that have been taken since."""
         self.lock = threading.Lock()
 
     def book(self, peer: str, disk: Disk, size: int | None, here: int = 0) -> Booking | Refusal:
@@ -102,13 +108,37 @@ class Room:
             return TOO_LARGE
         with self.lock:
             own = self._peers.setdefault(peer, _Gauge(limits.quota))
+            self.took(FILE_COST)
             gauges = ((own, disk.used), (self._all, disk.total))
             booking = Booking(self, disk, gauges, limits.largest, open_ended=size is None)
             return booking.promise(0 if size is None else size - here) or booking
 
-    def is_full(self, disk: Disk, more: int) -> bool:
-        """Whether so many bytes more would take what is to stay free."""
-        return disk.free() - self._all.promised - more < self.keep_free
+    # ---- for bookings, which hold the lock
+
+    def fits(self, disk: Disk, more: int) -> bool:
+        """Whether what is to stay free does, with all that is promised and so many bytes more.
+
+        Others write to the disk too; but to look at it for every small file would take as long as
+        to write it.
+        """
+        if self._since >= LOOK_EVERY or self._spare(more) < 0:
+            self._free, self._since = disk.free(), 0
+        return self._spare(more) >= 0
+
+    def has_spare(self, disk: Disk) -> bool:
+        """Whether what is to stay free does, leaving aside what is promised."""
+        return self.fits(disk, -self._all.promised)
+
+    def took(self, count: int) -> None:
+        """So many bytes were taken from the disk, or given back."""
+        self._since += count
+
+    def look_again(self) -> None:
+        """The next question is answered by the disk."""
+        self._since = LOOK_EVERY
+
+    def _spare(self, more: int) -> int:
+        return self._free - self._since - self._all.promised - more - self._config.keep_free
 
 
 class Booking:
@@ -130,11 +160,10 @@ class Booking:
         self._open_ended = open_ended
         self._promised = 0
         self._taken = 0
-        self._unseen = 0
 
     def promise(self, more: int) -> Refusal | None:
         """Set more aside; the caller holds the lock of the room."""
-        if self._room.is_full(self._disk, more):
+        if not self._room.fits(self._disk, more):
             return DISK_FULL
         if not all(gauge.has_room(more, count) for gauge, count in self._gauges):
             return QUOTA
@@ -151,18 +180,13 @@ class Booking:
                 if refusal := self.promise(count):
                     return refusal
             self._add(promised=-count, written=count)
-            self._unseen += count
-            if self._unseen >= LOOK_EVERY:
-                self._unseen = 0
-                # Others write to this disk too.
-                if self._disk.free() < self._room.keep_free:
-                    return DISK_FULL
-        return None
+            return None if self._room.has_spare(self._disk) else DISK_FULL
 
     def start_over(self, dropped: int) -> Refusal | None:
         """So many bytes were dropped, to come again; or why they must not."""
         with self._room.lock:
             self._add(written=-dropped)
+            self._room.look_again()
             return self.promise(dropped)
 
     def release(self, dropped: int = 0) -> None:
@@ -172,6 +196,7 @@ class Booking:
 
     def _add(self, *, promised: int = 0, written: int = 0) -> None:
         self._promised += promised
+        self._room.took(written)
         for gauge, _ in self._gauges:
             gauge.promised += promised
             gauge.written += written

@@ -7,6 +7,7 @@ has taken note of it, its part is let go.
 from __future__ import annotations
 
 import logging
+import sqlite3
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -22,13 +23,11 @@ from securelink.incoming.files import AT_ITS_END, File, NotTaken, Stage, refusal
 from securelink.incoming.placing import Placing
 from securelink.incoming.reception import Reception
 from securelink.landing import Conflict, Landing
-from securelink.store.database import Database
+from securelink.store.database import Database, explain
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections import deque
     from collections.abc import Callable, Iterator, Sequence
-    from contextlib import AbstractContextManager
 
     from securelink.admission import Refusal
     from securelink.directory import KnownPeer
@@ -40,6 +39,12 @@ SYNC_EVERY = 256 << 20
 
 MOST_CHUNKS = 512
 """Chunks that are written in one go; the kernel takes twice as many."""
+
+TELL_EVERY = 512 << 10
+"""After so much work the loop is told, as it may wait with reading."""
+
+AT_ONCE = (talk.Refuse, talk.Here, talk.Digest, talk.Began)
+"""The sender waits for these, or they are lost if we die; all else is told by the batch."""
 
 _log = logging.getLogger(__name__)
 
@@ -64,6 +69,8 @@ class Intake:
         self._store: Database | None = None
         self._digester: Digester | None = None
         self._files: dict[int, File] = {}
+        self._results: list[talk.Result] = []
+        self._worked = 0
         self._last_words = ""
         root = node.home.files_folder(node.config.files.folder)
         self._landing = Landing(root, peer.name, peer.key.raw)
@@ -71,11 +78,11 @@ class Intake:
             self._landing,
             Conflict(node.config.files.conflict),
             peer.key.raw,
-            self._snapshot,
+            self._looking,
             self._post,
         )
         self._reception = Reception(
-            node, peer, self._landing, self._snapshot, self._post, self._digest
+            node, peer, self._landing, self._looking, self._post, self._digest
         )
         self._do: dict[type, Callable[[Any], None]] = {
             Offer: self._offer,
@@ -97,13 +104,27 @@ class Intake:
         while jobs:
             job = jobs.popleft()
             if isinstance(job, Chunk):
-                self._write(job.number, _run(job, jobs))
+                self._write(job.number, run := _run(job, jobs))
+                self._worked += sum(map(talk.cost, run))
             else:
                 self._do[type(job)](job)
-                if cost := talk.cost(job):
-                    self._post(talk.Worked(cost))
+                self._worked += talk.cost(job)
+            if self._worked >= TELL_EVERY:
+                self._tell()
+        # Nobody has to wait for the disk because of what others have sent.
+        self._tell()
         for file, refusal in self._placing.place():
             self._refuse(file, refusal)
+        self._tell()
+
+    def _tell(self) -> None:
+        """Let the loop know what has come of it; each time costs as much as a small file."""
+        if self._worked:
+            self._results.append(talk.Worked(self._worked))
+            self._worked = 0
+        if self._results:
+            self.thread.post(*self._results)
+            self._results.clear()
 
     def _finish(self) -> None:
         if self._digester is not None:
@@ -112,8 +133,10 @@ class Intake:
         if self._store is not None:
             self._store.close()
 
-    def _post(self, *results: talk.Result) -> None:
-        self.thread.post(*results)
+    def _post(self, result: talk.Result) -> None:
+        self._results.append(result)
+        if isinstance(result, AT_ONCE):
+            self._tell()
 
     def _digest(self, number: int, work: Work) -> None:
         if self._digester is None:
@@ -122,12 +145,16 @@ class Intake:
             )
         self._digester.put(number, work)
 
-    def _snapshot(self) -> AbstractContextManager[sqlite3.Connection]:
-        """The store, to look things up in."""
-        if self._store is None:
-            # A connection of SQLite belongs to the thread that opens it.
-            self._store = Database.open_reader(self._store_file)
-        return self._store.snapshot()
+    @contextmanager
+    def _looking(self) -> Iterator[sqlite3.Connection]:
+        """The store, to look things up in; each statement sees what is committed by then."""
+        try:
+            if self._store is None:
+                # A connection of SQLite belongs to the thread that opens it.
+                self._store = Database.open_reader(self._store_file)
+            yield self._store.connection
+        except sqlite3.Error as error:
+            raise explain(error, self._store_file) from error
 
     # ---- what the sender says
 
@@ -181,8 +208,8 @@ class Intake:
                     for view in views:
                         file.hash.update(view)
                 if file.has_row and file.own_part.size - file.synced >= SYNC_EVERY:
+                    self._tell()
                     self._sync(file)
-        self._post(talk.Worked(sum(map(talk.cost, chunks))))
 
     def _end(self, end: End) -> None:
         file = self._files.get(end.number)

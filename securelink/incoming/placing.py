@@ -40,8 +40,8 @@ class Placing:
         landing: the folder.
         conflict: what happens when a name is taken.
         peer: the peer's key, 32 bytes.
-        store: gives a snapshot of the names of groups.
-        post: takes results to the event loop, several together.
+        store: to look up the names of groups.
+        post: takes results to the event loop, all of one `place` together.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Placing:
         conflict: Conflict,
         peer: bytes,
         store: Callable[[], AbstractContextManager[sqlite3.Connection]],
-        post: Callable[..., None],
+        post: Callable[[talk.Result], None],
     ) -> None:
         self._landing = landing
         self._conflict = conflict
@@ -132,15 +132,12 @@ class Placing:
             for file, components in placeable
         ]
         results = self._landing.finish(ready, self._conflict)
-        landed: list[talk.Landed] = []
         for (file, components), result in zip(placeable, results, strict=True):
             if isinstance(result, TransferError):
                 yield file, self._refusal(result, components)
             else:
                 file.landed = result
-                landed.append(_landed(file, result.path, result.size))
-        # Together: so they share a commit.
-        self._post(*landed)
+                self._post(_landed(file, result.path, result.size))
 
     def _folders(
         self, placeable: list[tuple[File, tuple[str, ...]]]

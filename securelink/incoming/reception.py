@@ -34,7 +34,7 @@ class Reception:
         node: whose files they become.
         peer: who sends them.
         landing: the peer's folder.
-        store: gives a snapshot of what came before.
+        store: to look up what came before.
         post: takes results to the event loop.
         digest: has a digest made, which comes back as `talk.Digested`.
     """

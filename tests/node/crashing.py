@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bringing import KeepingLink, content, receiver
+from parties import until
 
 from securelink.incoming import Incoming
 from securelink.incoming.talk import Landed
@@ -82,10 +83,10 @@ async def main(folder: Path, step: str, size: int, name: str) -> None:
         sender = it.link()
         data = content(size)
         offer = sender.offer(name, size, id=ID, group=GROUP)
-        for at in range(0, size, 65_000):
-            sender.chunks(offer.number, data[at : at + 65_000])
-            if at > 3 << 20:
-                await asyncio.sleep(0.001)
+        sender.chunks(offer.number, data[:100_000])
+        if size > 4 << 20:
+            await until(lambda: bool(it.rows()))
+        sender.chunks(offer.number, data[100_000:])
         sender.end(offer.number, data)
         await sender.receipt(offer)
         await sender.cut()

@@ -8,8 +8,8 @@ import fcntl
 import hashlib
 import logging
 import os
+import sqlite3
 import subprocess
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,12 +18,12 @@ from parties import until
 
 from securelink.config import ConfiguredPeerFiles
 from securelink.directory import KnownPeer
-from securelink.errors import RemoteProtocolError, StoreError
+from securelink.errors import RemoteProtocolError
 from securelink.file_messages import Begin, Chunk, End
 from securelink.identity import Identity
 from securelink.landing import Landing, Part, part_path
 from securelink.messages import RefusalCode
-from securelink.store.database import Database
+from securelink.store import inbox, partials
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -411,6 +411,7 @@ async def test_only_what_may_go_on_is_kept(
             (lying / "a").mkdir()
         else:
             monkeypatch.setattr(Landing, "free", lambda _: -1)
+            it.node.room.look_again()
         sender = it.link()
         again = sender.offer("a", len(data), id=first.id, ask=True)
         code = RefusalCode.EXISTS if permanent else RefusalCode.DISK_FULL
@@ -571,16 +572,18 @@ async def test_ten_thousand_refusals_are_told_once(
 async def test_a_store_that_cannot_be_read_refuses_for_now(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    @contextmanager
-    def failing(_: Database) -> Iterator[None]:
-        raise StoreError("the store failed")
-        yield
+    def failing(*_: Any) -> bool:
+        raise sqlite3.OperationalError("disk I/O error")
 
     async with receiver(tmp_path) as it:
         sender = it.link()
         with monkeypatch.context() as patch:
-            patch.setattr(Database, "snapshot", failing)
+            patch.setattr(inbox, "was_seen", failing)
             offer = sender.bring("a.bin", b"1234")
+            await sender.refused(offer, RefusalCode.BUSY, permanent=False)
+        with monkeypatch.context() as patch:
+            patch.setattr(partials, "landing_of", failing)
+            offer = sender.bring("d/a.bin", b"1234", group=bytes(16))
             await sender.refused(offer, RefusalCode.BUSY, permanent=False)
         group = sender.bring("d/a.bin", b"1234", group=bytes(16))
         await sender.receipt(group)

@@ -9,6 +9,7 @@ import pytest
 
 from securelink.admission import (
     DISK_FULL,
+    FILE_COST,
     LOOK_EVERY,
     NOT_ALLOWED,
     QUOTA,
@@ -20,6 +21,7 @@ from securelink.admission import (
 from securelink.config import ConfiguredPeerFiles, FilesConfig
 
 KEEP = 1000
+COUNTED = {"quota": "used", "total": "total"}
 
 
 @dataclass
@@ -32,6 +34,7 @@ class Disk:
     counts: list[str] = field(default_factory=list)
 
     def free(self) -> int:
+        self.counts.append("free")
         return self.space
 
     def used(self) -> int:
@@ -57,7 +60,7 @@ def test_without_limits_nothing_is_counted() -> None:
     booking = booked(room().book("bob", disk, 10**8))
     assert booking.take(10**8) is None
     booking.release()
-    assert disk.counts == []
+    assert set(disk.counts) == {"free"}
 
 
 def test_who_may_send_no_files_sends_none() -> None:
@@ -111,6 +114,25 @@ def test_others_fill_the_disk_too() -> None:
     assert booking.take(1) == DISK_FULL
 
 
+def test_the_disk_is_looked_at_now_and_then() -> None:
+    it, disk = room(), Disk()
+    for _ in range(10 * LOOK_EVERY // FILE_COST):
+        booked(it.book("bob", disk, 0)).release()
+    assert disk.counts == ["free"] * 10
+    for _ in range(16):
+        booking = booked(it.book("bob", disk, LOOK_EVERY // 2))
+        assert booking.take(LOOK_EVERY // 2) is None
+        booking.release()
+    assert 18 <= len(disk.counts) <= 20
+
+
+def test_a_file_may_take_the_last_byte_that_is_to_spare() -> None:
+    disk = Disk(KEEP + LOOK_EVERY)
+    booking = booked(room().book("bob", disk, LOOK_EVERY))
+    disk.space = KEEP
+    assert booking.take(LOOK_EVERY) is None
+
+
 def test_a_stream_leaves_so_much_free() -> None:
     disk = Disk(KEEP + 10)
     booking = booked(room().book("bob", disk, None))
@@ -141,10 +163,10 @@ def test_files_are_counted_again_only_before_a_no(limit: str) -> None:
         booking = booked(it.book("bob", disk, 10))
         booking.take(10)
         booking.release()
-    assert len(disk.counts) == 1
+    assert [each for each in disk.counts if each != "free"] == [COUNTED[limit]]
     disk.mine = disk.all = 100
     assert it.book("bob", disk, 10) == QUOTA
-    assert len(disk.counts) == 2
+    assert [each for each in disk.counts if each != "free"] == [COUNTED[limit]] * 2
 
 
 @pytest.mark.parametrize("limit", ["quota", "total"])
@@ -178,14 +200,15 @@ def test_what_is_dropped_makes_room() -> None:
     booking.take(50)
     booking.release(dropped=50)
     assert isinstance(it.book("bob", disk, 100), Booking)
-    assert len(disk.counts) == 1
+    assert disk.counts.count("used") == 1
 
 
 def test_what_starts_over_is_promised_anew() -> None:
     it, disk = room(quota=100), Disk(mine=60)
     booking = booked(it.book("bob", disk, 100, 60))
-    disk.mine = 0
     assert booking.start_over(60) is None
+    assert disk.counts.count("used") == 1
+    disk.mine = 0
     assert it.book("bob", disk, 1) == QUOTA
     booking.take(100)
     booking.release()
