@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from typing import TYPE_CHECKING
 
@@ -109,7 +108,4 @@ def _record(
 
 def _forget(found: Sequence[Found]) -> None:
     for each in found:
-        # With one link it is another attempt's, which has begun anew meanwhile.
-        with contextlib.suppress(FileNotFoundError):
-            if each.part.stat(follow_symlinks=False).st_nlink > 1:
-                each.forget()
+        each.forget()

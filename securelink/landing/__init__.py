@@ -7,9 +7,10 @@ opened in the folder before it.
 
 from securelink.errors import PartInUse
 from securelink.landing.folder import Existing, Kind
-from securelink.landing.landing import Conflict, Landed, Landing, Ready
+from securelink.landing.landing import Landing
 from securelink.landing.part import Part, part_path
 from securelink.landing.recovery import Found, recover
+from securelink.landing.terms import Conflict, Landed, Ready
 
 __all__ = [
     "Conflict",

@@ -10,16 +10,29 @@ import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from securelink.errors import BadPlace
+from securelink.errors import BadName, BadPlace, DiskFull
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator
     from pathlib import Path
+
+    from securelink.errors import TransferError
 
 FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 FOLDER_MODE = 0o700
 
-_F_FULLFSYNC = getattr(fcntl, "F_FULLFSYNC", None)
+DEEPEST = 200
+"""Levels of folders that are looked through, each with a descriptor; names lead 100 deep."""
+
+_F_FULLFSYNC: int | None = getattr(fcntl, "F_FULLFSYNC", None)
+
+_IN_THE_WAY = frozenset({errno.ELOOP, errno.ENOTDIR})
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_UNNAMEABLE = frozenset({errno.ENAMETOOLONG, errno.EILSEQ})
+# Somebody works in these folders too: what has gone, changed or is closed to us does not count.
+_PASSED_OVER = _IN_THE_WAY | {errno.ENOENT, errno.EACCES}
+# What file systems answer that can't do it, by fsync(2) and by experience with F_FULLFSYNC.
+_CANNOT_SYNC = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOTTY})
 
 
 class Kind(enum.Enum):
@@ -32,57 +45,49 @@ class Kind(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Existing:
-    """Something that is there; `size` is in bytes."""
+    """Something that is there; `size` is in bytes, 0 unless it is a file."""
 
     kind: Kind
     size: int
 
 
-def open_root(root: Path) -> int:
-    """Open the receiving folder, made if it is missing; a person may have made it a link."""
-    root.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
-    return os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def open_root(root: Path, *, make: bool) -> int:
+    """Open the receiving folder; a person may have made it a symbolic link.
+
+    Raises:
+        BadPlace: it is no folder.
+        FileNotFoundError: there is nothing, and it is not to be made.
+    """
+    try:
+        if make:
+            root.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
+        return os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except (FileExistsError, NotADirectoryError):
+        raise BadPlace(f"{root} is no folder", hint="choose one with [files] folder") from None
 
 
-def open_folder(name: str, within: int, *, make: bool) -> int:
+def open_folder(name: str, within: int) -> int:
     """Open the folder *name* in the folder *within*.
 
     Raises:
         BadPlace: something else lies there.
-        FileNotFoundError: nothing does, and it is not to be made.
+        FileNotFoundError: nothing does.
     """
     try:
         return os.open(name, FOLDER_FLAGS, dir_fd=within)
-    except FileNotFoundError:
-        if not make:
-            raise
     except OSError as error:
-        raise _bad_place(name, error) from None
+        if error.errno not in _IN_THE_WAY:
+            raise
+        raise BadPlace(f"{name} is a link or a file where a folder should be") from None
+
+
+def make_folder(name: str, within: int) -> bool:
+    """Make the folder *name* in *within*; False if something lies there already."""
     try:
         os.mkdir(name, FOLDER_MODE, dir_fd=within)
-        os.fsync(within)
     except FileExistsError:
-        pass
-    try:
-        return os.open(name, FOLDER_FLAGS, dir_fd=within)
-    except OSError as error:
-        raise _bad_place(name, error) from None
-
-
-def open_path(names: Sequence[str], within: int, *, make: bool) -> int:
-    """Open the folder that *names* lead to from *within*, which stays open.
-
-    Raises:
-        BadPlace, FileNotFoundError: as `open_folder`.
-    """
-    folder = os.dup(within)
-    for name in names:
-        try:
-            inner = open_folder(name, folder, make=make)
-        finally:
-            os.close(folder)
-        folder = inner
-    return folder
+        return False
+    return True
 
 
 def look(name: str, within: int) -> Existing | None:
@@ -96,37 +101,90 @@ def look(name: str, within: int) -> Existing | None:
     return Existing(Kind.FOLDER if stat.S_ISDIR(found.st_mode) else Kind.OTHER, 0)
 
 
-def files(
-    folder: int, names: tuple[str, ...] = ()
-) -> Iterator[tuple[tuple[str, ...], os.stat_result]]:
-    """Yield all that is no folder below *folder*, with the components that lead there."""
-    with os.scandir(folder) as entries:
-        found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
-    for name, is_folder in found:
-        try:
-            if is_folder:
-                inner = os.open(name, FOLDER_FLAGS, dir_fd=folder)
+def files(folder: int) -> Iterator[tuple[tuple[str, ...], os.DirEntry[str]]]:
+    """Yield all that is no folder below *folder*, with the components that lead there.
+
+    An entry can be asked for its size only until the next one is taken.
+    """
+    levels: list[tuple[tuple[str, ...], int, Iterator[os.DirEntry[str]]]]
+    levels = [((), folder, _entries(folder))]
+    try:
+        while levels:
+            names, within, entries = levels[-1]
+            entry = next(entries, None)
+            if entry is None:
+                if len(levels) > 1:
+                    os.close(within)
+                levels.pop()
+            elif not entry.is_dir(follow_symlinks=False):
+                yield (*names, entry.name), entry
+            elif len(levels) <= DEEPEST:
                 try:
-                    yield from files(inner, (*names, name))
-                finally:
-                    os.close(inner)
-            else:
-                yield (*names, name), os.lstat(name, dir_fd=folder)
-        except OSError as error:
-            # Somebody works in that folder too: what has gone or changed does not count.
-            if error.errno not in {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EACCES}:
-                raise
+                    inner = os.open(entry.name, FOLDER_FLAGS, dir_fd=within)
+                except OSError as error:
+                    if error.errno not in _PASSED_OVER:
+                        raise
+                else:
+                    levels.append(((*names, entry.name), inner, _entries(inner)))
+    finally:
+        for _, within, _ in levels[1:]:
+            os.close(within)
+
+
+def find(folder: int, inodes: Collection[int]) -> dict[int, tuple[str, ...]]:
+    """Return where below *folder* the files with these inodes lie, for those that do."""
+    device = os.fstat(folder).st_dev
+    found: dict[int, tuple[str, ...]] = {}
+    for names, entry in files(folder):
+        if len(found) == len(inodes):
+            break
+        if entry.inode() in inodes:
+            status = status_of(entry)
+            if status is not None and status.st_dev == device:
+                found[status.st_ino] = names
+    return found
+
+
+def status_of(entry: os.DirEntry[str]) -> os.stat_result | None:
+    """Return what the file system says of an entry, not of what it links to; None if it is gone."""
+    try:
+        return entry.stat(follow_symlinks=False)
+    except FileNotFoundError:
+        return None
 
 
 def put_on_disk(descriptor: int) -> None:
     """Wait until a file or folder is on the disk itself."""
     if _F_FULLFSYNC is not None:
-        fcntl.fcntl(descriptor, _F_FULLFSYNC)
-    else:
-        os.fsync(descriptor)
+        try:
+            fcntl.fcntl(descriptor, _F_FULLFSYNC)
+        except OSError as error:
+            if error.errno not in _CANNOT_SYNC:
+                raise
+        else:
+            return
+    os.fsync(descriptor)
 
 
-def _bad_place(name: str, error: OSError) -> Exception:
-    if error.errno in {errno.ELOOP, errno.ENOTDIR}:
-        return BadPlace(f"{name} is a link or a file where a folder should be")
-    return error
+def put_folder_on_disk(folder: int) -> None:
+    """Wait until the names in a folder are on the disk itself, if its file system can do that."""
+    try:
+        put_on_disk(folder)
+    except OSError as error:
+        if error.errno not in _CANNOT_SYNC:
+            raise
+
+
+def failure(error: OSError, name: str) -> TransferError:
+    """Return what to tell of an error that putting *name* into its place has met."""
+    reason = (error.strerror or str(error)).lower()
+    if error.errno in _FULL:
+        return DiskFull(f"there is no room for {name}: {reason}")
+    if error.errno in _UNNAMEABLE:
+        return BadName(f"{name} can't be the name of a file here: {reason}")
+    return BadPlace(f"{name} can't be put into its folder: {reason}")
+
+
+def _entries(folder: int) -> Iterator[os.DirEntry[str]]:
+    with os.scandir(folder) as entries:
+        return iter(list(entries))

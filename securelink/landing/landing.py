@@ -1,167 +1,140 @@
-"""`Landing`: the folder of one peer, and how whole files get their names in it.
-
-A part becomes a file by a second, hard link: that takes a name only if it is free, in one step,
-and leaves the part as a witness until the file is committed. `recovery` reads that witness.
-"""
+"""`Landing`: the folder of one peer: what lies there, and what lands there."""
 
 from __future__ import annotations
 
 import contextlib
-import enum
-import errno
 import os
 import stat
-from dataclasses import dataclass
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from securelink.errors import BadPlace, DiskFull, FileExists, TransferError
+from securelink.errors import BadName, BadPlace, FileExists, TransferError
 from securelink.filenames import OWN_FOLDER, numbered
 from securelink.landing import folder as folders
-from securelink.landing.folder import Existing, Kind, put_on_disk
-from securelink.landing.part import KEY_PREFIX, Part, part_name
+from securelink.landing.folder import Existing, Kind, failure, look, put_on_disk, status_of
+from securelink.landing.naming import BETWEEN_SUFFIX, MOST_NUMBERS, Namer, beside
+from securelink.landing.part import KEY_PREFIX, MODE, Part, part_name, remove
+from securelink.landing.terms import Conflict, Landed, Ready
+from securelink.landing.way import Way
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-PLACEHOLDER = ".securelink-"
-"""The beginning of a name that a file has for a moment, before it replaces another."""
+OWNER_MODE = 0o700
 
-MOST_NUMBERS = 10_000
-"""So many names with a number are tried."""
+FILE_FLOOR = 0o400
+FOLDER_FLOOR = 0o500
+"""What the owner may do in any case: or a file could not be found again after a crash, nor what
+is in a folder."""
 
-_NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS})
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+SMALL = 4 << 20
+"""Bytes of a file up to which its way to the disk is begun before those ahead have ended theirs."""
 
-
-class Conflict(enum.StrEnum):
-    """What happens when there is a file of that name."""
-
-    RENAME = "rename"
-    SKIP = "skip"
-    OVERWRITE = "overwrite"
-
-
-@dataclass(frozen=True, slots=True)
-class Ready:
-    """A whole part, and the name that it is to get.
-
-    Attributes:
-        part: all its bytes are written.
-        components: below the peer's folder.
-        mtime: in nanoseconds since 1970.
-        mode: the owner's permission bits.
-    """
-
-    part: Part
-    components: tuple[str, ...]
-    mtime: int
-    mode: int
-
-
-@dataclass(frozen=True, slots=True)
-class Landed:
-    """A file under its name.
-
-    Attributes:
-        path: where it lies.
-        size: in bytes.
-        components: the same below the peer's folder.
-        inode: its number in its file system.
-        replaced: another file had that name until now.
-    """
-
-    path: Path
-    size: int
-    components: tuple[str, ...]
-    inode: int
-    replaced: bool
+_LONGEST_PATH = os.pathconf("/", "PC_PATH_MAX")
 
 
 class Landing:
-    """The folder of one peer, and its parts.
+    """The folder of one peer, and its parts; for one thread at a time.
 
-    Nothing is made before it is needed.
+    Nothing is made before it is needed. Below the root no symbolic link is followed.
 
     Args:
         root: the receiving folder of the node.
         peer_name: the name of the peer's folder in it.
         peer_key: the peer's key, 32 bytes.
 
-    Every method may raise OSError, when the disk fails.
+    Every method may raise OSError, when the disk fails, and BadPlace, when what should be a
+    folder is none.
     """
 
     def __init__(self, root: Path, peer_name: str, peer_key: bytes) -> None:
         self._root = root
         self._peer_name = peer_name
         self._peer_key = peer_key
-        self._parts: int | None = None
-        self._unlinkable = False
+        self._namer = Namer()
+        self._parts: list[int] = []
 
     def close(self) -> None:
         """Let go of the folder of parts; all parts must be closed."""
-        if self._parts is not None:
-            os.close(self._parts)
-            self._parts = None
+        while self._parts:
+            os.close(self._parts.pop())
 
     # ---- room
 
     def free(self) -> int:
         """Return how many bytes this user can still write there."""
-        root = folders.open_root(self._root)
-        try:
-            system = os.fstatvfs(root)
-        finally:
-            os.close(root)
-        return system.f_bavail * system.f_frsize
+        for folder in (self._root, *self._root.absolute().parents):
+            with contextlib.suppress(FileNotFoundError):
+                system = os.statvfs(folder)
+                return system.f_bavail * system.f_frsize
+        return 0
 
     def used(self) -> int:
         """Return the bytes in the peer's folder, and in its parts."""
         prefix = self._peer_key.hex()[:KEY_PREFIX]
-        return sum(
-            found.st_size
-            for names, found in self._all()
-            if names[0] == self._peer_name
-            or (names[0] == OWN_FOLDER and names[-1].startswith(prefix) and found.st_nlink == 1)
-        )
+        size = 0
+        with contextlib.suppress(FileNotFoundError), self._way(make=False) as way:
+            with contextlib.suppress(FileNotFoundError):
+                size += _size(way.enter((OWN_FOLDER,)), (OWN_FOLDER,), prefix)
+            size += _size(way.enter((self._peer_name,)), (self._peer_name,))
+        return size
 
     def total(self) -> int:
         """Return the bytes in the whole receiving folder."""
-        return sum(
-            found.st_size
-            for names, found in self._all()
-            if names[0] != OWN_FOLDER or found.st_nlink == 1
-        )
+        with contextlib.suppress(FileNotFoundError), self._way(make=False) as way:
+            return _size(way.enter(()), ())
+        return 0
 
     # ---- parts
 
     def open_part(self, message_id: bytes) -> Part:
         """Make the part of a file, or open it where an earlier attempt has left it.
 
+        What got its name and was never committed, because a process died in between, loses that
+        name again: nobody was told of it.
+
         Raises:
             PartInUse: a living process holds it.
-            BadPlace: the folder of parts is no folder.
+            BadPlace: something else lies there.
         """
         name = part_name(self._peer_key, message_id)
-        try:
-            return Part.open(message_id, self._parts_folder(), name)
-        except FileNotFoundError:
-            # Somebody has removed the folder; parts that are open keep the old one.
-            self._parts = None
-            return Part.open(message_id, self._parts_folder(), name)
+        while True:
+            try:
+                part = Part.open(message_id, self._parts_folder(), name)
+            except FileNotFoundError:
+                # Somebody has removed the folder; parts that are open keep the old one.
+                self._parts.append(self._make_parts_folder())
+                part = Part.open(message_id, self._parts_folder(), name)
+            try:
+                if part.created or self._is_bare(part):
+                    return part
+            except BaseException:
+                part.close()
+                raise
+            # Its other name is out of reach, and what is written now must not change that file.
+            part.discard()
 
     # ---- what is there
 
     def free_top_level(self, name: str) -> str:
-        """Return *name*, or with the first number that makes it one that is not there yet."""
+        """Return *name*, or with the first number that makes it one that is not there yet.
+
+        Raises:
+            FileExists: all are there.
+        """
         try:
-            peer = self._peer_folder(make=False)
+            with self._way(make=False) as way:
+                peer = way.enter((self._peer_name,))
+                if look(name, peer) is None:
+                    return name
+                for number in range(2, MOST_NUMBERS):
+                    candidate = numbered(name, number)
+                    if look(candidate, peer) is None:
+                        return candidate
         except FileNotFoundError:
             return name
-        try:
-            return _free(name, peer)
-        finally:
-            os.close(peer)
+        raise FileExists(f"{name} is there too often")
 
     def existing(self, components: Sequence[str]) -> Existing | None:
         """Return what lies at *components*, or None.
@@ -170,13 +143,10 @@ class Landing:
             BadPlace: what should be a folder on the way there is none.
         """
         try:
-            folder = self._folder(components[:-1], make=False)
+            with self._way(make=False) as way:
+                return look(components[-1], way.enter((self._peer_name, *components[:-1])))
         except FileNotFoundError:
             return None
-        try:
-            return folders.look(components[-1], folder)
-        finally:
-            os.close(folder)
 
     def open_existing(self, components: Sequence[str]) -> int:
         """Return a descriptor for reading the regular file at *components*.
@@ -184,59 +154,50 @@ class Landing:
         Raises:
             BadPlace: no regular file lies there.
         """
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         try:
-            folder = self._folder(components[:-1], make=False)
-            try:
-                flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+            with self._way(make=False) as way:
+                folder = way.enter((self._peer_name, *components[:-1]))
                 descriptor = os.open(components[-1], flags, dir_fd=folder)
-            finally:
-                os.close(folder)
         except OSError as error:
-            raise BadPlace(f"{components[-1]} cannot be opened: {_reason(error)}") from None
+            reason = (error.strerror or str(error)).lower()
+            raise BadPlace(f"{components[-1]} can't be opened: {reason}") from None
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.close(descriptor)
             raise BadPlace(f"{components[-1]} is no file")
         return descriptor
 
-    # ---- names
+    # ---- what lands
 
     def finish(self, ready: Sequence[Ready], conflict: Conflict) -> list[Landed | TransferError]:
         """Put whole parts on the disk and give them their names, many at a time.
 
-        A part keeps its own name as well, until it is discarded. Files get the owner's
-        permission bits that the sender gave, and nobody else any.
+        A part keeps its own name as well until it is discarded, where the file system has hard
+        links. Files get the owner's permission bits that the sender gave, and nobody else any.
 
         Returns:
-            What became of each: `FileExists`, `BadPlace` or `DiskFull` where it has got no name.
+            What became of each, in their order: `FileExists`, `BadName`, `BadPlace` or
+            `DiskFull` where it has got no name.
         """
-        results: list[Landed | TransferError] = []
-        touched: dict[tuple[str, ...], int] = {}
-        for each in ready:
-            try:
-                os.fchmod(each.part.fileno(), each.mode)
-                os.utime(each.part.fileno(), ns=(each.mtime, each.mtime))
-                each.part.sync()
-            except OSError as error:
-                results.append(_failure(error))
-                continue
-            try:
-                results.append(self._name(each, conflict, touched))
-            except TransferError as error:
-                results.append(error)
-            except OSError as error:
-                results.append(_failure(error))
+        problems = _put_parts_on_disk(ready)
         try:
-            for folder in touched.values():
-                put_on_disk(folder)
+            with self._way(make=True) as way:
+                results = [
+                    problem or self._land(each, conflict, way)
+                    for each, problem in zip(ready, problems, strict=True)
+                ]
+        except TransferError as error:
+            return [error] * len(ready)
         except OSError as error:
-            for landed in results:
-                if isinstance(landed, Landed):
-                    self.take_back(landed)
-            return [_failure(error) if isinstance(each, Landed) else each for each in results]
-        finally:
-            for folder in touched.values():
-                os.close(folder)
-        return results
+            return [failure(error, str(self._root))] * len(ready)
+        if way.failed is None:
+            return results
+        # Nobody knows which of the names are on the disk.
+        for result in results:
+            if isinstance(result, Landed):
+                self.take_back(result)
+        broken = failure(way.failed, self._peer_name)
+        return [broken if isinstance(each, Landed) else each for each in results]
 
     def make_folder(self, components: Sequence[str], mode: int, mtime: int) -> Path:
         """Make a folder, if it is missing, and give it its mode and time.
@@ -244,161 +205,143 @@ class Landing:
         Raises:
             FileExists: something else lies there.
             BadPlace: a link or a file stands on the way there.
-            DiskFull: there is no room.
+            BadName, DiskFull: the disk doesn't take it.
         """
+        name = components[-1]
         try:
-            parent = self._folder(components[:-1], make=True)
-            try:
-                found = folders.look(components[-1], parent)
-                if found is not None and found.kind is not Kind.FOLDER:
-                    raise FileExists(f"{components[-1]} is there already, and no folder")
-                folder = folders.open_folder(components[-1], parent, make=True)
-            finally:
-                os.close(parent)
-            try:
-                os.fchmod(folder, mode)
-                os.utime(folder, ns=(mtime, mtime))
-                put_on_disk(folder)
-            finally:
-                os.close(folder)
+            path = self._path(components)
+            with self._way(make=True) as way:
+                there = look(name, way.enter((self._peer_name, *components[:-1])))
+                if there is not None and there.kind is not Kind.FOLDER:
+                    raise FileExists(f"{name} is there already, and no folder")
+                folder = way.enter((self._peer_name, *components))
+                _dress(folder, mode | FOLDER_FLOOR, mtime, time.time_ns())
+            if way.failed is not None:
+                raise way.failed
         except OSError as error:
-            raise _failure(error) from None
-        return self._path(components)
+            raise failure(error, name) from None
+        return path
 
     def remove_top_level(self, name: str) -> None:
         """Remove a folder that was made for a group of which nothing comes, if it is empty."""
-        with contextlib.suppress(OSError, BadPlace):
-            peer = self._peer_folder(make=False)
-            try:
-                os.rmdir(name, dir_fd=peer)
-            finally:
-                os.close(peer)
+        with contextlib.suppress(OSError, BadPlace), self._way(make=False) as way:
+            way.enter((self._peer_name,))
+            way.change(lambda peer: os.rmdir(name, dir_fd=peer))
 
     def take_back(self, landed: Landed) -> None:
         """Remove a file that could not be committed, unless it has replaced another."""
-        if landed.replaced:
-            return
-        with contextlib.suppress(OSError, BadPlace):
-            folder = self._folder(landed.components[:-1], make=False)
-            try:
-                name = landed.components[-1]
-                if os.lstat(name, dir_fd=folder).st_ino == landed.inode:
-                    os.unlink(name, dir_fd=folder)
-            finally:
-                os.close(folder)
+        if not landed.replaced:
+            self._remove(landed.components, landed.inode)
 
     # ---- inside
 
-    def _all(self) -> list[tuple[tuple[str, ...], os.stat_result]]:
-        root = folders.open_root(self._root)
-        try:
-            return list(folders.files(root))
-        finally:
-            os.close(root)
-
-    def _parts_folder(self) -> int:
-        if self._parts is None:
-            root = folders.open_root(self._root)
-            try:
-                self._parts = folders.open_folder(OWN_FOLDER, root, make=True)
-            finally:
-                os.close(root)
-        return self._parts
-
-    def _peer_folder(self, *, make: bool) -> int:
-        root = folders.open_root(self._root)
-        try:
-            return folders.open_folder(self._peer_name, root, make=make)
-        finally:
-            os.close(root)
-
-    def _folder(self, components: Sequence[str], *, make: bool) -> int:
-        peer = self._peer_folder(make=make)
-        try:
-            return folders.open_path(components, peer, make=make)
-        finally:
-            os.close(peer)
+    def _way(self, *, make: bool) -> Way:
+        return Way(folders.open_root(self._root, make=make), make=make)
 
     def _path(self, components: Sequence[str]) -> Path:
-        return self._root.joinpath(self._peer_name, *components)
+        path = self._root.joinpath(self._peer_name, *components)
+        if len(os.fsencode(path)) >= _LONGEST_PATH:
+            raise BadName("the path to a file is longer than this system takes")
+        return path
 
-    def _name(
-        self, ready: Ready, conflict: Conflict, touched: dict[tuple[str, ...], int]
-    ) -> Landed:
-        where = ready.components[:-1]
-        if where not in touched:
-            touched[where] = self._folder(where, make=True)
-        folder = touched[where]
-        name, replaced = ready.components[-1], False
-        found = os.fstat(ready.part.fileno())
-        match conflict:
-            case Conflict.RENAME:
-                while not self._link(ready.part, name, folder):
-                    name = _free(ready.components[-1], folder)
-            case Conflict.SKIP:
-                if not self._link(ready.part, name, folder):
-                    raise FileExists(f"{name} is there already")
-            case Conflict.OVERWRITE:
-                if not self._link(ready.part, name, folder):
-                    self._replace(ready.part, name, folder)
-                    replaced = True
-        components = (*where, name)
-        path = self._path(components)
-        return Landed(path, found.st_size, components, found.st_ino, replaced)
+    def _parts_folder(self) -> int:
+        """The folder of parts, for as long as this lives."""
+        if not self._parts:
+            self._parts.append(self._make_parts_folder())
+        return self._parts[-1]
 
-    def _link(self, part: Part, name: str, folder: int) -> bool:
-        """Give a part one more name; False if that is taken."""
-        parts = self._parts_folder()
-        if not self._unlinkable:
-            try:
-                os.link(part.name, name, src_dir_fd=parts, dst_dir_fd=folder, follow_symlinks=False)
-            except FileExistsError:
-                return False
-            except OSError as error:
-                if error.errno not in _NO_LINKS:
-                    raise
-                self._unlinkable = True
-            else:
-                return True
-        # A file system without hard links: an empty file holds the name, then gives way.
-        try:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-            os.close(os.open(name, flags, 0o600, dir_fd=folder))
-        except FileExistsError:
+    def _make_parts_folder(self) -> int:
+        with self._way(make=True) as way:
+            return os.dup(way.enter((OWN_FOLDER,)))
+
+    def _is_bare(self, part: Part) -> bool:
+        """Whether a part has no other name, or none any more."""
+        if part.links == 1:
+            return True
+        remove(beside(part.name, BETWEEN_SUFFIX), part.folder)
+        # Of further names we know nothing: somebody else has given them.
+        if part.links == 2:
+            with contextlib.suppress(FileNotFoundError), self._way(make=False) as way:
+                found = folders.find(way.enter((self._peer_name,)), {part.inode})
+                if names := found.get(part.inode):
+                    self._remove(names, part.inode)
+        if part.links > 1:
             return False
-        os.replace(part.name, name, src_dir_fd=parts, dst_dir_fd=folder)
+        os.fchmod(part.fileno(), MODE)
         return True
 
-    def _replace(self, part: Part, name: str, folder: int) -> None:
-        existing = folders.look(name, folder)
-        if existing is not None and existing.kind is not Kind.FILE:
-            raise FileExists(f"{name} is there already, and no file")
-        if self._unlinkable:
-            os.replace(part.name, name, src_dir_fd=self._parts_folder(), dst_dir_fd=folder)
-            return
-        # Under another name first, so that the part stays as a witness.
-        between = f"{PLACEHOLDER}{part.id.hex()}"
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(between, dir_fd=folder)
-        self._link(part, between, folder)
-        os.replace(between, name, src_dir_fd=folder, dst_dir_fd=folder)
+    def _remove(self, components: Sequence[str], inode: int) -> None:
+        """Remove a file, if it is the one that is meant."""
+        name = components[-1]
+        with contextlib.suppress(OSError, BadPlace), self._way(make=False) as way:
+            folder = way.enter((self._peer_name, *components[:-1]))
+            if os.lstat(name, dir_fd=folder).st_ino == inode:
+                way.change(lambda folder: os.unlink(name, dir_fd=folder))
+
+    def _land(self, ready: Ready, conflict: Conflict, way: Way) -> Landed | TransferError:
+        part, components = ready.part, ready.components
+        try:
+            self._path(components)
+            way.enter((self._peer_name, *components[:-1]))
+            name, replaced = way.change(
+                lambda folder: self._namer.name(part, folder, components, conflict)
+            )
+        except TransferError as error:
+            return error
+        except OSError as error:
+            return failure(error, components[-1])
+        # Only now: a part is one that can be written to.
+        if (mode := ready.mode & OWNER_MODE | FILE_FLOOR) != MODE:
+            with contextlib.suppress(PermissionError):
+                os.fchmod(part.fileno(), mode)
+        components = (*components[:-1], name)
+        return Landed(self._path(components), part.size, components, part.inode, replaced)
 
 
-def _free(name: str, folder: int) -> str:
-    if folders.look(name, folder) is None:
-        return name
-    for number in range(2, MOST_NUMBERS):
-        candidate = numbered(name, number)
-        if folders.look(candidate, folder) is None:
-            return candidate
-    raise FileExists(f"{name} is there too often")
+def _put_parts_on_disk(ready: Sequence[Ready]) -> list[TransferError | None]:
+    """Have everything on the disk that the parts hold; return what has failed of each."""
+    now = time.time_ns()
+    for each in ready:
+        _dress(each.part.fileno(), None, each.mtime, now)
+    if len(ready) > 1 and hasattr(os, "posix_fadvise"):
+        # On Linux this begins to write what is not written yet, and doesn't wait. So the disk
+        # has the next one at hand while we wait for one: twice as quick as one by one, and
+        # quicker than threads.
+        for each in ready:
+            if each.part.size <= SMALL:
+                os.posix_fadvise(each.part.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    problems: list[TransferError | None] = []
+    for each in ready:
+        try:
+            # On macOS only the second one empties the memory of the disk, for all at once.
+            if each is not ready[-1]:
+                os.fsync(each.part.fileno())
+            else:
+                put_on_disk(each.part.fileno())
+        except OSError as error:
+            problems.append(failure(error, each.components[-1]))
+        else:
+            problems.append(None)
+    return problems
 
 
-def _failure(error: OSError) -> TransferError:
-    if error.errno in _FULL:
-        return DiskFull(f"the disk is full: {_reason(error)}")
-    return BadPlace(f"a file cannot be put there: {_reason(error)}")
+def _dress(descriptor: int, mode: int | None, mtime: int, now: int) -> None:
+    """Give a file or folder its mode and times, where its file system has such things."""
+    with contextlib.suppress(PermissionError):
+        if mode is not None:
+            os.fchmod(descriptor, mode)
+        os.utime(descriptor, ns=(now, mtime))
 
 
-def _reason(error: OSError) -> str:
-    return (error.strerror or str(error)).lower()
+def _size(folder: int, at: tuple[str, ...], prefix: str = "") -> int:
+    """The bytes of the files below *folder*, which is *at* these names below the root."""
+    size = 0
+    for names, entry in folders.files(folder):
+        if not names[-1].startswith(prefix):
+            continue
+        found = status_of(entry)
+        # A part with two names has landed, and is counted there.
+        is_twice = (*at, *names)[0] == OWN_FOLDER and found is not None and found.st_nlink > 1
+        if found is not None and not is_twice:
+            size += found.st_size
+    return size
