@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from securelink.admission import BAD_NAME, BUSY, DISK_FULL, EXISTS, TOO_LARGE
 from securelink.boot import UNKNOWN, boot_id
-from securelink.errors import DiskFull, FileExists
+from securelink.errors import BadName, DiskFull, FileExists
 
 if TYPE_CHECKING:
     from securelink.admission import Booking, Refusal
@@ -127,6 +127,10 @@ def refusal_for(error: Exception) -> Refusal:
             return DISK_FULL
         case FileExists():
             return EXISTS
+        case BadName():
+            return BAD_NAME
+        case BadName():
+            return BAD_NAME
         case OSError():
             return _BY_ERRNO.get(error.errno or 0, BUSY)
     return BUSY
