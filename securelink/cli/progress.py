@@ -159,7 +159,7 @@ def line(name: str, snapshot: Snapshot, reading: Reading, columns: int) -> str:
         room = columns - width(tail) - 2
         if room >= least:
             return f"{_end_of(head, room)}  {tail}"
-    return _end_of(tail, columns)
+    return tail[:columns]
 
 
 def _tails(snapshot: Snapshot, reading: Reading) -> Iterator[str]:
