@@ -80,6 +80,7 @@ class Intake:
             peer.key.raw,
             self._looking,
             self._post,
+            self._complain,
         )
         self._reception = Reception(
             node, peer, self._landing, self._looking, self._post, self._digest
@@ -284,6 +285,8 @@ class Intake:
     def _complain(self, error: Exception) -> None:
         # Of ten thousand files that meet a full disk the first one tells of it.
         words = str(error)
+        if isinstance(error, OSError) and error.strerror:
+            words = error.strerror.lower()
         if words != self._last_words:
             self._last_words = words
             _log.warning("a file from %s was not taken: %s", self._peer.name, words)

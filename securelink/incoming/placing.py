@@ -11,7 +11,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from securelink.admission import EXISTS
-from securelink.errors import BadPlace, StoreError, TransferError
+from securelink.errors import BadPlace, FileExists, StoreError, TransferError
 from securelink.incoming import talk
 from securelink.incoming.files import File, Stage, refusal_for
 from securelink.landing import Conflict, Ready
@@ -42,6 +42,7 @@ class Placing:
         peer: the peer's key, 32 bytes.
         store: to look up the names of groups.
         post: takes results to the event loop, all of one `place` together.
+        complain: told what the owner of this machine should know.
     """
 
     def __init__(
@@ -51,12 +52,14 @@ class Placing:
         peer: bytes,
         store: Callable[[], AbstractContextManager[sqlite3.Connection]],
         post: Callable[[talk.Result], None],
+        complain: Callable[[Exception], None],
     ) -> None:
         self._landing = landing
         self._conflict = conflict
         self._peer = peer
         self._store = store
         self._post = post
+        self._complain = complain
         self._whole: list[File] = []
         self._groups: dict[bytes, str | None] = {}
         """None while the store takes note of the name."""
@@ -90,6 +93,7 @@ class Placing:
                     try:
                         components = self._components(file)
                     except (TransferError, StoreError, OSError) as error:
+                        self._complain(error)
                         yield file, refusal_for(error)
                         continue
                 if components is None:
@@ -160,6 +164,8 @@ class Placing:
                 return EXISTS
             except OSError as worse:
                 return refusal_for(worse)
+        if not isinstance(error, FileExists):
+            self._complain(error)
         return refusal_for(error)
 
 

@@ -18,7 +18,14 @@ from parties import until
 
 from securelink.config import ConfiguredPeerFiles
 from securelink.directory import KnownPeer
-from securelink.errors import RemoteProtocolError
+from securelink.errors import (
+    BadName,
+    BadPlace,
+    DiskFull,
+    FileExists,
+    RemoteProtocolError,
+    TransferError,
+)
 from securelink.file_messages import Begin, Chunk, End
 from securelink.identity import Identity
 from securelink.landing import Landing, Part, part_path
@@ -26,12 +33,13 @@ from securelink.messages import RefusalCode
 from securelink.store import inbox, partials
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from bringing import Sender
 
     from securelink.file_messages import Offer
+    from securelink.landing import Conflict, Ready
 
 CAROL = Identity.from_private_bytes(bytes([3]) * 32)
 
@@ -565,7 +573,7 @@ async def test_ten_thousand_refusals_are_told_once(
         for offer in offers:
             await sender.refused(offer, RefusalCode.BUSY, permanent=False)
     assert [each.getMessage() for each in caplog.records if each.levelno == logging.WARNING] == [
-        "a file from bob was not taken: [Errno 24] Too many open files"
+        "a file from bob was not taken: too many open files"
     ]
 
 
@@ -606,34 +614,62 @@ async def test_a_group_whose_name_cannot_be_found_out_is_refused_for_now(
         assert [name for name, data in it.lies().items() if data] == ["d/3"]
 
 
+@pytest.mark.parametrize(
+    ("error", "code", "permanent"),
+    [
+        (BadPlace("permission denied"), RefusalCode.BUSY, False),
+        (BadName("file name too long"), RefusalCode.BAD_NAME, True),
+        (FileExists("a.bin is there too often"), RefusalCode.EXISTS, True),
+    ],
+)
+async def test_a_name_that_cannot_be_had(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    error: TransferError,
+    code: RefusalCode,
+    permanent: bool,
+) -> None:
+    def failing(_: Landing, ready: Sequence[Ready], conflict: Conflict) -> list[TransferError]:
+        return [error] * len(ready)
+
+    async with receiver(tmp_path) as it:
+        sender = it.link()
+        monkeypatch.setattr(Landing, "finish", failing)
+        offer = sender.bring("a.bin", b"1234")
+        await sender.refused(offer, code, permanent=permanent)
+        # A clash is nothing that the owner of this machine has to know.
+        assert len(caplog.records) == (code is not RefusalCode.EXISTS)
+
+
 async def test_a_place_that_is_closed_to_us_is_no_clash(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def closed(*_: Any, **__: Any) -> None:
+    def failing(_: Landing, ready: Sequence[Ready], conflict: Conflict) -> list[TransferError]:
+        return [BadPlace("permission denied")] * len(ready)
+
+    def closed(*_: Any) -> None:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
     async with receiver(tmp_path) as it:
         sender = it.link()
-        with monkeypatch.context() as patch:
-            patch.setattr(Landing, "_name", closed)
-            offer = sender.bring("a.bin", b"1234")
-            await sender.refused(offer, RefusalCode.BUSY, permanent=False)
-            patch.setattr(Landing, "existing", closed)
-            offer = sender.bring("a.bin", b"1234")
-            await sender.refused(offer, RefusalCode.BUSY, permanent=False)
+        monkeypatch.setattr(Landing, "finish", failing)
+        monkeypatch.setattr(Landing, "existing", closed)
+        offer = sender.bring("a.bin", b"1234")
+        await sender.refused(offer, RefusalCode.BUSY, permanent=False)
 
 
 async def test_a_disk_that_is_full_when_a_file_gets_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*_: Any, **__: Any) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    def full(_: Landing, ready: Sequence[Ready], conflict: Conflict) -> list[TransferError]:
+        return [DiskFull("the disk is full")] * len(ready)
 
     data = content(5 * MIB)
     async with receiver(tmp_path) as it:
         sender = it.link()
         with monkeypatch.context() as patch:
-            patch.setattr(Landing, "_name", full)
+            patch.setattr(Landing, "finish", full)
             offer = sender.bring("a.bin", data)
             await sender.refused(offer, RefusalCode.DISK_FULL, permanent=False)
             await sender.cut()
