@@ -12,6 +12,7 @@ import pytest
 
 from securelink.config.model import KEYS
 from securelink.errors import ExitCode
+from securelink.file_messages import FileItem
 from securelink.messages import ItemType, RefusalCode
 
 ROOT = generated.ROOT
@@ -49,8 +50,9 @@ def test_every_exit_code_is_explained() -> None:
 
 
 def test_the_tables_of_items_and_refusals() -> None:
-    items = {row[0]: row[1] for row in rows(page("protocol.md"), "| type | item")}
-    assert items == {str(int(item)): item.name for item in ItemType}
+    for head, types in (("| type | item |", ItemType), ("| type | item of files |", FileItem)):
+        items = {row[0]: row[1] for row in rows(page("protocol.md"), head)}
+        assert items == {str(int(item)): item.name for item in types}
     refusals = rows(page("protocol.md"), "| code | REFUSED")
     assert [(row[0], row[1].partition(":")[0]) for row in refusals] == [
         (str(int(code)), code.name) for code in RefusalCode
@@ -67,12 +69,17 @@ def test_examples_of_peer_ids_and_invites_are_vectors() -> None:
     assert shown <= invites
     for case in WIRE["peer_ids"]:
         assert f"| `{case['public_key']}` | `{case['peer_id']}` |" in text
-    record = WIRE["records"][0]["record"]
-    example = text.partition("03 0022\n")[2].split("```")[0]
-    digits = "030022" + "".join(re.findall(r"^[0-9a-f]+", example, re.MULTILINE))
-    assert record.startswith(digits)
-    assert not record[len(digits) :].strip("0")
-    assert (len(record) - len(digits.removesuffix("000000"))) // 2 == 27
+
+
+@pytest.mark.parametrize(("which", "begins", "zeros"), [(0, "03 0022", 27), (4, "10 003c", 161)])
+def test_examples_of_records_are_vectors(which: int, begins: str, zeros: int) -> None:
+    record = WIRE["records"][which]["record"]
+    example = begins + page("protocol.md").partition(f"\n{begins}")[2].split("```")[0]
+    assert f"{zeros} zeros" in example
+    # The numbers are in the first column, the last of them of zeros.
+    lines = re.findall(r"^(?:[0-9a-f]{2} )?[0-9a-f]+", example, re.MULTILINE)
+    digits = "".join(lines[:-1]).replace(" ", "")
+    assert record == digits + "00" * zeros
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
