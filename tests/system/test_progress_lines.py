@@ -127,4 +127,4 @@ def test_nothing_of_it_in_a_pipe(machines: Machines, tmp_path: Path) -> None:
     assert done.err.startswith(f"delivered {tmp_path}/big.bin")
     assert done.err.count("\n") == 1
     assert not {"\r", "\x1b"} & set(serving.stop().err)
-    assert alice.received("bob").joinpath("big.bin").stat().st_size == SIZE
+    assert (alice.folder / "files" / "bob" / "big.bin").stat().st_size == SIZE
