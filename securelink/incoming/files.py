@@ -129,8 +129,6 @@ def refusal_for(error: Exception) -> Refusal:
             return EXISTS
         case BadName():
             return BAD_NAME
-        case BadName():
-            return BAD_NAME
         case OSError():
             return _BY_ERRNO.get(error.errno or 0, BUSY)
     return BUSY
