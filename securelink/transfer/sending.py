@@ -68,13 +68,23 @@ class Outbound:
         resumed: bytes that were not sent because the receiver had them.
     """
 
-    __slots__ = ("_ours", "_theirs", "accepted", "offer", "offset", "resumed", "state")
+    __slots__ = (
+        "_is_accepted",
+        "_ours",
+        "_theirs",
+        "accepted",
+        "offer",
+        "offset",
+        "resumed",
+        "state",
+    )
 
     def __init__(self, offer: Offer) -> None:
         self.offer = offer
         self.offset = 0
         self.accepted = 0
         self.resumed = 0
+        self._is_accepted = False
         self._ours: bytes | None = None
         self._theirs: bytes | None = None
         self.state = State.ASKING if offer.ask else State.SENDING
@@ -87,16 +97,20 @@ class Outbound:
         """The receiver has some of it already.
 
         Raises:
-            RemoteProtocolError: it was not asked and has nothing, or more than there is.
+            RemoteProtocolError: it has said so before; it was not asked and has nothing, or more
+                than there is.
         """
         size = self.offer.size
         self._move(Input.ACCEPT)
+        if self._is_accepted:
+            # Else it could have us read the file again and again.
+            raise RemoteProtocolError("a file is accepted twice")
+        self._is_accepted = True
         if size is None or self.offer.folder or accept.offset > size:
             raise RemoteProtocolError("more of a file is accepted than there is")
         if not accept.offset and not self.offer.ask:
             raise RemoteProtocolError("nothing of a file is accepted although nobody asked")
         self.accepted = accept.offset
-        self._ours = self._theirs = None
 
     def prefix(self, prefix: Prefix) -> None:
         """The receiver has digested what it has.
