@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import math
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from securelink import endpoints, names
@@ -227,9 +228,13 @@ def _stun(value: tuple[str, ...]) -> tuple[str, ...]:
 
 def _folder(value: str) -> str:
     # Commands are called from anywhere, and all of them must find the same folder.
-    if "\0" not in value and (not value or value[0] in "/~"):
-        return value
-    raise ValueError(f"expected a path that begins with / or ~, not {_shown(value)}")
+    if "\0" in value or (value and value[0] not in "/~"):
+        raise ValueError(f"expected a path that begins with / or ~, not {_shown(value)}")
+    try:
+        Path(value).expanduser()
+    except RuntimeError:
+        raise ValueError(f"no home folder for {_shown(value)}") from None
+    return value
 
 
 def _conflict(value: str) -> str:

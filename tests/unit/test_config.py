@@ -473,6 +473,10 @@ WRONG = {
         "[files]\nfolder = 'in'",
         ", line 2: files.folder: expected a path that begins with / or ~, not 'in'",
     ),
+    "folder of nobody": (
+        "[files]\nfolder = '~nobody-here/in'",
+        ", line 2: files.folder: no home folder for '~nobody-here/in'",
+    ),
     "folder with a zero": (
         '[files]\nfolder = "/a\\u0000b"',
         "files.folder: expected a path that begins with / or ~, not '/a\\x00b'",
