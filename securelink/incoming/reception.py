@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from securelink.errors import BadPlace
 from securelink.incoming import talk
 from securelink.incoming.digester import of_file, of_part
 from securelink.incoming.files import File, NotTaken, Stage, trusted
-from securelink.landing import Conflict, Kind
+from securelink.landing import Conflict, Kind, part_path
 from securelink.store import inbox, partials
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from securelink.directory import KnownPeer
+    from securelink.file_messages import Offer
     from securelink.incoming.digester import Work
     from securelink.landing import Landing
     from securelink.node import Node
@@ -49,6 +51,7 @@ class Reception:
         digest: Callable[[int, Work], None],
     ) -> None:
         self._room = node.room
+        self._root = node.home.files_folder(node.config.files.folder)
         self._peer = peer
         self._conflict = Conflict(node.config.files.conflict)
         self._checksum = node.config.files.checksum
@@ -65,9 +68,13 @@ class Reception:
         """
         offer = file.offer
         if not offer.folder:
+            # To open the part of a file that was never committed takes its name back.
+            if self._has_part(offer) and self._look_up(offer)[0]:
+                file.stage = Stage.KNOWN
+                return
             # Before the look into the store: what we hold nobody else takes in meanwhile.
             file.part = self._landing.open_part(offer.id)
-        seen, row = self._look_up(file)
+        seen, row = self._look_up(offer)
         file.has_row = row is not None
         if seen:
             file.stage = Stage.KNOWN
@@ -80,8 +87,12 @@ class Reception:
             file.has_row = True
             self._post(talk.Began(file.offer, boot_id()))
 
-    def _look_up(self, file: File) -> tuple[bool, Partial | None]:
-        key, offer = self._peer.key.raw, file.offer
+    def _has_part(self, offer: Offer) -> bool:
+        return os.path.lexists(part_path(self._root, self._peer.key.raw, offer.id))
+
+    def _look_up(self, offer: Offer) -> tuple[bool, Partial | None]:
+        """Whether a file was taken in before, and its row if it may go on."""
+        key = self._peer.key.raw
         with self._store() as conn:
             row = partials.get(conn, key, offer.id) if offer.ask else None
             return inbox.was_seen(conn, key, offer.id), row

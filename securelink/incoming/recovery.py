@@ -48,9 +48,15 @@ async def recover(node: Node) -> None:
         found, old = await in_thread(
             _look, root, names, node.home.store_file, now - days * DAY if days else None
         )
-        if found or old:
+        if not (found or old):
+            return
+        try:
             await node.store.run(_record, names, found, old, now)
-            await in_thread(_forget, found)
+        except BaseException:
+            for each in found:
+                each.release()
+            raise
+        await in_thread(_forget, found)
     except OSError as error:
         _log.warning("the folder %s can't be tidied: %s", root, error.strerror)
 
@@ -74,7 +80,7 @@ def _look(
 
         # The parts of peers that were removed have to go as well.
         everybody = {row.peer: row.peer.hex() for row in rows} | names
-        found = list(landing.recover(root, everybody, keep))
+        found = landing.recover(root, everybody, keep)
     finally:
         store.close()
     return found, [row for row in old if not part_path(root, row.peer, row.id).exists()]

@@ -14,7 +14,7 @@ from parties import until
 
 from securelink.incoming import Incoming
 from securelink.incoming.talk import Landed
-from securelink.landing import Landing, Part
+from securelink.landing import Landing, Part, landing
 from securelink.messages import Receipt
 
 ID = bytes(range(16))
@@ -50,9 +50,9 @@ def arrange(step: str) -> None:
 
             Part.write = half  # type: ignore[method-assign]
         case "before the fsync":
-            dying(Part, "sync", before=True)
+            dying(landing, "_put_parts_on_disk", before=True)
         case "after the fsync":
-            dying(Part, "sync", before=False)
+            dying(landing, "_put_parts_on_disk", before=False)
         case "after the link":
             dying(Landing, "finish", before=False)
         case "after the commit":

@@ -20,6 +20,7 @@ from parties import until
 
 from securelink import landing
 from securelink.boot import UNKNOWN, boot_id
+from securelink.errors import StoreBusy
 from securelink.file_messages import Begin, Chunk
 from securelink.incoming import intake, recover
 from securelink.landing import Part, part_path
@@ -360,6 +361,31 @@ async def test_a_crash_neither_loses_nor_doubles(
         assert len(it.inbox()) == 1
 
 
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize(("size", "name"), [(1000, "a.bin"), (SIZE, "d/a.bin")])
+async def test_a_crash_does_no_harm_when_nobody_tidies_up(
+    tmp_path: Path, step: str, size: int, name: str
+) -> None:
+    """Another process of the node lives on, and the file comes to that."""
+    crash(tmp_path, step, size, name)
+    data = content(size)
+    async with receiver(tmp_path) as it:
+        sender = it.link()
+        again = sender.offer(name, size, ask=True, id=ID, group=GROUP)
+        if step in {"after the commit", "before the part is removed", "after the receipt"}:
+            await sender.receipt(again)
+        else:
+            await sender.go_on(data, size if size == SIZE else 0, again)
+            await sender.receipt(again)
+        await sender.cut()
+        assert [each for each in it.lies().items() if each[1] is not None] == [(name, data)]
+        assert len(it.inbox()) == 1
+        await introduce_bob(it)
+        await recover(it.node)
+        assert [each for each in it.lies().items() if each[1] is not None] == [(name, data)]
+        assert (len(it.inbox()), it.parts(), it.rows()) == (1, [], [])
+
+
 async def test_a_kill_in_the_middle_costs_nothing_that_was_written(tmp_path: Path) -> None:
     crash(tmp_path, "while it is written", SIZE, "a.bin")
     data = content(SIZE)
@@ -448,25 +474,23 @@ async def test_the_part_of_a_peer_that_was_removed_grows_old_too(tmp_path: Path)
         assert (it.parts(), it.rows()) == ([], [])
 
 
-async def test_a_part_that_began_anew_is_not_removed_for_an_older_one(
+async def test_what_could_not_be_taken_in_is_found_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     crash(tmp_path, "after the link", 1000, "a.bin")
     async with receiver(tmp_path) as it:
         await introduce_bob(it)
-        run = it.node.store.run
 
-        async def and_begin_anew(*args: Any) -> Any:
-            result = await run(*args)
-            (part,) = it.parts()
-            part.unlink()
-            part.write_bytes(b"anew")
-            return result
+        async def failing(*_: Any) -> None:
+            raise StoreBusy("another process is writing")
 
-        monkeypatch.setattr(it.node.store, "run", and_begin_anew)
+        with monkeypatch.context() as patch:
+            patch.setattr(it.node.store, "run", failing)
+            with pytest.raises(StoreBusy):
+                await recover(it.node)
+        assert (len(it.parts()), it.inbox()) == (1, [])
         await recover(it.node)
-        assert [part.read_bytes() for part in it.parts()] == [b"anew"]
-        assert len(it.inbox()) == 1
+        assert (len(it.parts()), len(it.inbox())) == (0, 1)
 
 
 async def test_a_folder_that_cannot_be_tidied_is_told(
