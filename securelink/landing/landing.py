@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from securelink.errors import BadName, BadPlace, FileExists, TransferError
 from securelink.filenames import OWN_FOLDER, numbered
 from securelink.landing import folder as folders
-from securelink.landing.folder import Existing, Kind, failure, look, put_on_disk, status_of
+from securelink.landing.folder import Existing, Kind, failure, look, status_of
 from securelink.landing.naming import BETWEEN_SUFFIX, MOST_NUMBERS, Namer, beside
 from securelink.landing.part import KEY_PREFIX, MODE, Part, part_name, remove
 from securelink.landing.terms import Conflict, Landed, Ready
@@ -313,11 +313,11 @@ def _put_parts_on_disk(ready: Sequence[Ready]) -> list[TransferError | None]:
     problems: list[TransferError | None] = []
     for each in ready:
         try:
-            # On macOS only the second one empties the memory of the disk, for all at once.
+            # On macOS only `sync` empties the memory of the disk, for all at once.
             if each is not ready[-1]:
                 os.fsync(each.part.fileno())
             else:
-                put_on_disk(each.part.fileno())
+                each.part.sync()
         except OSError as error:
             problems.append(failure(error, each.components[-1]))
         else:

@@ -45,7 +45,12 @@ class Found:
 
     def forget(self) -> None:
         """Remove what tells that it is not committed, as it is now; and let go of it."""
-        self._witness.unlink(missing_ok=True)
+        held = os.fstat(self._descriptor)
+        with contextlib.suppress(FileNotFoundError):
+            # Another part in its place is another attempt's.
+            is_note = self._witness.suffix == NOTE_SUFFIX
+            if is_note or os.path.samestat(self._witness.lstat(), held):
+                self._witness.unlink()
         self.release()
 
     def release(self) -> None:
