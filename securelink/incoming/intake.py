@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from securelink import filenames
-from securelink.admission import BAD_NAME, BUSY, EXISTS
+from securelink.admission import BAD_NAME, BUSY
 from securelink.boot import boot_id
 from securelink.diskthread import DiskThread
 from securelink.errors import PartInUse, SecurelinkError
@@ -83,7 +83,7 @@ class Intake:
             self._complain,
         )
         self._reception = Reception(
-            node, peer, self._landing, self._looking, self._post, self._digest
+            node, peer, self._landing, self._placing, self._looking, self._post, self._digest
         )
         self._do: dict[type, Callable[[Any], None]] = {
             Offer: self._offer,
@@ -181,9 +181,10 @@ class Intake:
             return
         with self._telling(file):
             if file.part is None:
-                if begin.offset != file.offer.size:
-                    raise NotTaken(EXISTS)
-                file.stage = Stage.SAME
+                if begin.offset == file.offer.size:
+                    file.stage = Stage.SAME
+                else:
+                    self._reception.begin(file)
                 return
             file.stage = Stage.WRITING
             if begin.offset < file.told:

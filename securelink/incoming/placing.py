@@ -63,6 +63,14 @@ class Placing:
         self._whole: list[File] = []
         self._groups: dict[bytes, str | None] = {}
         """None while the store takes note of the name."""
+        self._from_before: dict[bytes, str | None] = {}
+
+    def name_from_before(self, group: bytes) -> str | None:
+        """The name of a group of which something has landed before this link brought any of it."""
+        if group not in self._from_before:
+            with self._store() as conn:
+                self._from_before[group] = partials.landing_of(conn, self._peer, group)
+        return self._from_before[group]
 
     def add(self, file: File) -> None:
         """This one is whole."""

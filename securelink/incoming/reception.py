@@ -13,7 +13,7 @@ from securelink.errors import BadPlace
 from securelink.incoming import talk
 from securelink.incoming.digester import of_file, of_part
 from securelink.incoming.files import File, NotTaken, Stage, trusted
-from securelink.landing import Conflict, Kind, part_path
+from securelink.landing import Conflict, Existing, Kind, part_path
 from securelink.store import inbox, partials
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from securelink.directory import KnownPeer
     from securelink.file_messages import Offer
     from securelink.incoming.digester import Work
+    from securelink.incoming.placing import Placing
     from securelink.landing import Landing
     from securelink.node import Node
     from securelink.store.partials import Partial
@@ -36,6 +37,7 @@ class Reception:
         node: whose files they become.
         peer: who sends them.
         landing: the peer's folder.
+        placing: the names in it.
         store: to look up what came before.
         post: takes results to the event loop.
         digest: has a digest made, which comes back as `talk.Digested`.
@@ -46,6 +48,7 @@ class Reception:
         node: Node,
         peer: KnownPeer,
         landing: Landing,
+        placing: Placing,
         store: Callable[[], AbstractContextManager[sqlite3.Connection]],
         post: Callable[[talk.Result], None],
         digest: Callable[[int, Work], None],
@@ -56,9 +59,10 @@ class Reception:
         self._conflict = Conflict(node.config.files.conflict)
         self._checksum = node.config.files.checksum
         self._landing = landing
+        self._placing = placing
         self._store = store
         self._post = post
-        self._digest = digest
+        self._start_digest = digest
 
     def look_at(self, file: File) -> None:
         """Decide what becomes of a file, and tell the sender if it waits for that.
@@ -97,14 +101,27 @@ class Reception:
             row = partials.get(conn, key, offer.id) if offer.ask else None
             return inbox.was_seen(conn, key, offer.id), row
 
-    def _lies_here(self, file: File) -> bool:
-        """Whether something has the name, and stays as it is because it may be the same.
+    def begin(self, file: File) -> None:
+        """What lies here under its name is another file: take this one, from its first byte on.
 
         Raises:
-            NotTaken: it is something else.
+            NotTaken, TransferError, OSError: as for `look_at`.
+        """
+        if self._conflict is Conflict.SKIP:
+            raise NotTaken(EXISTS)
+        file.part = self._landing.open_part(file.offer.id)
+        self._take(file, 0)
+        file.stage = Stage.WRITING
+        self.note_beginning(file)
+
+    def _lies_here(self, file: File) -> bool:
+        """Whether what has the name may be the same; then nothing is written before that is known.
+
+        Raises:
+            NotTaken: what has the name stays, and is something else.
         """
         if self._conflict is Conflict.RENAME:
-            return False
+            return self._came_before(file)
         offer = file.offer
         try:
             existing = self._landing.existing(file.components)
@@ -122,48 +139,80 @@ class Reception:
             return True
         if existing.size != offer.size:
             raise NotTaken(EXISTS)
+        self._compare(file, file.components)
+        return True
+
+    def _came_before(self, file: File) -> bool:
+        """Conflict "rename": whether an earlier attempt at the same folder may have brought it.
+
+        Its sender may offer all of the folder anew, also what was delivered.
+        """
+        offer = file.offer
+        if offer.folder or len(file.components) == 1 or file.has_row:
+            return False
+        name = self._placing.name_from_before(offer.group)
+        if name is None:
+            return False
+        components = (name, *file.components[1:])
+        try:
+            existing = self._landing.existing(components)
+        except BadPlace:
+            return False
+        if existing != Existing(Kind.FILE, offer.size or 0) or offer.size is None:
+            return False
+        self._compare(file, components)
+        return True
+
+    def _compare(self, file: File, components: tuple[str, ...]) -> None:
+        """Have a file of the same size compared with what is offered."""
+        size = file.offer.size
+        assert size is not None
         file.own_part.discard()
         file.part = None
-        if offer.ask or existing.size:
-            self._tell(file, existing.size)
-        else:
+        if not size and not file.offer.ask:
             file.stage = Stage.SAME
-        return True
+            return
+        self._tell(file, size)
+        if size:
+            descriptor = self._landing.open_existing(components)
+            self._digest(file, partial(of_file, descriptor, size, lambda: file.dropped))
 
     def _receive(self, file: File, row: Partial | None) -> None:
         """Take a folder, or the bytes of a file, from the start or from where they were cut."""
-        offer = file.offer
-        here = 0
-        if file.part is not None:
-            here = trusted(file.part, row, offer)
-            if row is not None:
-                file.synced = min(row.synced, here)
-            if offer.checksum or self._checksum:
-                file.hash = hashlib.sha256()
-        booking = self._room.book(self._peer.name, self._landing, offer.size, here)
+        if file.part is None:
+            self._book(file, 0)
+            file.stage = Stage.WHOLE
+            return
+        here = trusted(file.part, row, file.offer)
+        if row is not None:
+            file.synced = min(row.synced, here)
+        self._take(file, here)
+        if not file.offer.ask:
+            self.note_beginning(file)
+            return
+        self._tell(file, here)
+        if here:
+            self._digest(file, partial(of_part, file))
+
+    def _take(self, file: File, here: int) -> None:
+        """Make a part ready to be written to."""
+        self._book(file, here)
+        file.own_part.truncate(here)
+        if file.offer.checksum or self._checksum:
+            file.hash = hashlib.sha256()
+
+    def _book(self, file: File, here: int) -> None:
+        booking = self._room.book(self._peer.name, self._landing, file.offer.size, here)
         if isinstance(booking, Refusal):
             raise NotTaken(booking)
         file.booking = booking
-        if file.part is None:
-            file.stage = Stage.WHOLE
-            return
-        file.part.truncate(here)
-        if offer.ask:
-            self._tell(file, here)
-        else:
-            self.note_beginning(file)
 
     def _tell(self, file: File, here: int) -> None:
-        """Tell the sender how much is here, and have it digested."""
+        """Tell the sender how much is here."""
         file.stage = Stage.COMPARING
         file.told = here
         self._post(talk.Here(file.number, here))
-        if not here:
-            return
-        if file.part is None:
-            descriptor = self._landing.open_existing(file.components)
-            work = partial(of_file, descriptor, here, lambda: file.dropped)
-        else:
-            work = partial(of_part, file)
+
+    def _digest(self, file: File, work: Work) -> None:
         file.digesting = True
-        self._digest(file.number, work)
+        self._start_digest(file.number, work)

@@ -325,6 +325,56 @@ async def test_a_group_lands_below_one_name(tmp_path: Path) -> None:
         }
 
 
+@pytest.mark.parametrize("ask", [True, False])
+async def test_what_came_of_a_folder_before_does_not_come_again(tmp_path: Path, ask: bool) -> None:
+    """The sender has forgotten what was delivered of it, and offers all, under new IDs."""
+    data = {
+        "d/large": content(5 * MIB, 1),
+        "d/small": content(1000, 2),
+        "d/empty": b"",
+        "d/other size": b"12",
+        "d/changed": b"new",
+        "d/new": b"new",
+    }
+    async with receiver(tmp_path) as it:
+        sender = it.link()
+        group = bytes(16)
+        before = data | {"d/other size": b"1", "d/changed": b"old"}
+        del before["d/new"]
+        offers = [sender.bring(name, each, group=group) for name, each in before.items()]
+        await sender.receipt(*offers, sender.offer("d", folder=True, group=group))
+        await sender.cut()
+        sender = it.link()
+        digests = {name: hashlib.sha256(each).digest() for name, each in data.items()}
+        for name, each in data.items():
+            if ask:
+                offer = sender.offer(name, len(each), group=group, ask=True)
+            else:
+                offer = sender.bring(name, each, group=group)
+            compared = 0
+            if ask or (name in before and len(before[name]) == len(each) > 0):
+                compared = (await sender.accept(offer)).offset
+                same = not compared or (await sender.prefix(offer)).digest == digests[name]
+                sender.incoming.feed(Begin(offer.number, compared if same else 0))
+                if not same:
+                    compared = 0
+                sender.chunks(offer.number, each[compared:])
+                sender.end(offer.number, each)
+            await sender.receipt(offer)
+            assert bool(compared) is (name in {"d/large", "d/small"})
+        await sender.receipt(sender.offer("d", folder=True, group=group))
+        await sender.cut()
+        assert it.lies() == {
+            "d": None,
+            **before,
+            "d/other size (2)": b"12",
+            "d/changed (2)": b"new",
+            "d/new": b"new",
+        }
+        assert (it.parts(), it.rows()) == ([], [])
+        assert it.node.room._all.promised == 0
+
+
 async def test_groups_of_one_name_stay_apart(tmp_path: Path) -> None:
     async with receiver(tmp_path) as it:
         one, two = it.link(), it.link()
