@@ -375,6 +375,30 @@ async def test_a_folder_that_is_there_is_skipped_and_what_is_new_in_it_taken(
         ]
 
 
+async def test_a_link_may_end_while_the_store_notes_that_nothing_was_to_do(
+    tmp_path: Path, lying: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (lying / "empty").touch()
+    async with receiver(tmp_path, conflict="skip") as it:
+        sender = it.link()
+        run = it.node.store.run
+        begun, may_commit = asyncio.Event(), asyncio.Event()
+
+        async def slow(*args: Any) -> Any:
+            begun.set()
+            await may_commit.wait()
+            return await run(*args)
+
+        monkeypatch.setattr(it.node.store, "run", slow)
+        offers = [sender.offer("folder", folder=True), sender.bring("empty", b"")]
+        await begun.wait()
+        end = asyncio.create_task(sender.cut())
+        await asyncio.sleep(0.02)
+        may_commit.set()
+        await end
+        assert it.seen() == {each.id for each in offers}
+
+
 async def test_of_two_files_of_one_name_the_second_is_skipped(tmp_path: Path) -> None:
     """Neither was there when they were offered."""
     async with receiver(tmp_path, conflict="skip") as it:
