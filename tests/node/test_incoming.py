@@ -375,6 +375,25 @@ async def test_what_came_of_a_folder_before_does_not_come_again(tmp_path: Path, 
         assert it.node.room._all.promised == 0
 
 
+async def test_what_differs_from_what_came_before_goes_on_when_it_is_cut(tmp_path: Path) -> None:
+    old, new = content(6 * MIB, 1), content(6 * MIB, 2)
+    async with receiver(tmp_path) as it:
+        sender = it.link()
+        await sender.receipt(sender.bring("d/a", old, group=bytes(16)))
+        await sender.cut()
+        sender = it.link()
+        first = sender.offer("d/a", len(new), group=bytes(16))
+        await sender.prefix(first)
+        sender.incoming.feed(Begin(first.number, 0))
+        sender.chunks(first.number, new[: 2 * MIB])
+        await sender.cut()
+        sender = it.link()
+        again = sender.offer("d/a", len(new), group=bytes(16), id=first.id, ask=True)
+        await sender.go_on(new, 2 * MIB, again)
+        await sender.receipt(again)
+        assert it.lies() == {"d": None, "d/a": old, "d/a (2)": new}
+
+
 async def test_groups_of_one_name_stay_apart(tmp_path: Path) -> None:
     async with receiver(tmp_path) as it:
         one, two = it.link(), it.link()
