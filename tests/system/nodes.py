@@ -342,6 +342,16 @@ class Machine:
         )
         return invite.encode()
 
+    # ---- what it received
+
+    def received(self, peer: str) -> Path:
+        """Where the files of a peer land."""
+        return self.folder / "files" / peer
+
+    def parts(self) -> list[Path]:
+        """The files of which only a part has come so far."""
+        return sorted((self.folder / "files" / ".partial").glob("*.part"))
+
     # ---- its files
 
     @property

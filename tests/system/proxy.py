@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import enum
 import threading
-from collections.abc import Coroutine
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -172,3 +173,60 @@ class Proxy:
                 await self._released.wait()
         self.struck.set()
         return data
+
+
+class CuttingProxy(Proxy):
+    """Cuts one connection after the other, and keeps counts, not bytes: for large files.
+
+    Attributes:
+        passed: bytes that went up, over all connections.
+        cuts: how many of the offsets were reached.
+    """
+
+    def __init__(
+        self, target: int, offsets: Iterable[int], act: Callable[[], object] | None = None
+    ) -> None:
+        """
+        Args:
+            target: the port to connect to.
+            offsets: the first connection with so many bytes up is cut there, then the next.
+            act: what to do there instead; it runs in a thread, and meanwhile nothing goes up.
+        """
+        self.passed = 0
+        self.cuts = 0
+        self._offsets = deque(offsets)
+        self._act = act
+        super().__init__(target)
+
+    async def _pump(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        crossed: bytearray,
+        direction: str,
+    ) -> None:
+        count = 0
+        while data := await reader.read(65536):
+            if direction == "up":
+                if self._offsets and count + len(data) > self._offsets[0]:
+                    sound = max(0, self._offsets.popleft() - count)
+                    await self._pass_up(data[:sound], writer)
+                    count += sound
+                    data = data[sound:]
+                    self.cuts += 1
+                    if self._act is None:
+                        await self._cut()
+                        return
+                    await asyncio.to_thread(self._act)
+                await self._pass_up(data, writer)
+                count += len(data)
+            else:
+                writer.write(data)
+                await writer.drain()
+        with contextlib.suppress(OSError):
+            writer.write_eof()
+
+    async def _pass_up(self, data: bytes, writer: asyncio.StreamWriter) -> None:
+        self.passed += len(data)
+        writer.write(data)
+        await writer.drain()
