@@ -8,6 +8,7 @@ is done for many at once, when they are opened.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import random
@@ -158,8 +159,12 @@ class Dispatch:
             await asyncio.wait(self._tasks)
         if self._rest is not None:
             self._rest.cancel()
+        unfinished = [each.row.seq for each in self._by_id.values() if self._is_unfinished(each)]
         for leaving in (*self._ready, *self._by_id.values()):
             leaving.close()
+        if unfinished:
+            with contextlib.suppress(StoreError):
+                await self._node.store.run(outbox.take_back, unfinished)
 
     # ---- what the peer says
 
@@ -234,6 +239,17 @@ class Dispatch:
                 return message
             if message is not None:
                 return message
+
+    def _is_unfinished(self, leaving: Leaving) -> bool:
+        """Whether it was handed here, and what would have completed it has not left."""
+        transfer = leaving.transfer
+        has_left = transfer.offer.number in self._open
+        return (
+            leaving.row.state is RowState.WAITING
+            and leaving.handed
+            and transfer.state is not State.ENDED
+            and not (transfer.offer.folder and has_left)
+        )
 
     # ---- inside: the present file
 

@@ -101,7 +101,7 @@ class Tally:
     files_done: int = 0
     done: int = 0
     resumed: int = 0
-    changed: list[str] = field(default_factory=list)
+    changed: set[str] = field(default_factory=set)
     """What started over because it is another file than at an earlier attempt."""
     rows: int = 0
     delivered: int = 0
@@ -307,11 +307,15 @@ class Parcel:
         )
         for file, made in zip(files, put, strict=True):
             self._count(tally, file, made)
+        if tally.rows == 1 and files[0].kind is not Kind.FOLDER:
+            # So far it is one file, whose own ID is what its receiver tells too.
+            row = await self._node.store.read(outbox_files.get, put[0].seq)
+            tally.id = tally.id if row is None or "/" in row.name else row.id
         self._wake()
 
     def _count(self, tally: Tally, file: NewFile, made: Put) -> None:
         if made.changed:
-            tally.changed.append(file.name)
+            tally.changed.add(file.name)
         if tally.total is not None:
             tally.total += file.size or 0
         tally.files += file.kind is not Kind.FOLDER
@@ -483,7 +487,7 @@ class Parcel:
             assert row is not None, "it ended a moment ago"
             found = await in_thread(sources.look_again, row)
             await self._put_batch(tally, [found], row.group)
-            tally.changed.append(own.label)
+            tally.changed.add(own.label)
         except SecurelinkError as error:
             tally.rows += 1
             tally.errors.append(error)
@@ -496,6 +500,8 @@ class Parcel:
                 return unconfirmed(name, settled.reason)
             case State.REFUSED if settled.code == RefusalCode.EXISTS:
                 return Skipped(f"{name} has another {what} already: it was left as it is")
+            case State.REFUSED if settled.code == RefusalCode.NOT_ALLOWED and own.label:
+                return PeerRefused(f"{name} takes no files from this node")
             case State.REFUSED:
                 return PeerRefused(f"{name} refused {what}: {settled.reason}")
             case State.WAITING:

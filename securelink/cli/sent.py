@@ -165,7 +165,7 @@ def _report(outcome: Outcome, output: Output) -> ExitCode:
             }
         output.result(result)
         return code
-    for name in outcome.tally.changed:
+    for name in sorted(outcome.tally.changed):
         output.note(f"{name} has changed since an earlier attempt: it started over")
     if error is None:
         where = f" ({outcome.endpoint.kind} {outcome.endpoint.host})" if outcome.endpoint else ""
@@ -212,7 +212,7 @@ def _counts(tally: Tally) -> dict[str, Any]:
                 "files": tally.files,
                 "bytes": tally.done if tally.total is None else tally.total,
                 "resumed": tally.resumed,
-                "changed": tally.changed,
+                "changed": sorted(tally.changed),
             }
 
 

@@ -65,8 +65,8 @@ TRANSITIONS: dict[State, frozenset[State]] = {
     State.WAITING: frozenset(
         {State.HANDED, State.DELIVERED, State.REFUSED, State.WITHDRAWN, State.UNCONFIRMED}
     ),
-    # `delivered`; `refused` for good or for now; `cancel_peer`, and `prune`, when it was handed
-    # over too long ago
+    # `delivered`; `refused` for good or for now; `take_back`; `cancel_peer`, and `prune`, when it
+    # was handed over too long ago
     State.HANDED: frozenset({State.DELIVERED, State.REFUSED, State.WAITING, State.UNCONFIRMED}),
     State.DELIVERED: frozenset(),
     # `put` tries again under the same ID; a late receipt is the truth, whatever was given up
@@ -220,6 +220,14 @@ def hand(conn: sqlite3.Connection, seqs: Iterable[int], now: int) -> list[int]:
         else:
             conn.execute(f"{_WITHDRAW_OVERDUE} AND seq = ?", (now, now, seq))
     return handed
+
+
+def take_back(conn: sqlite3.Connection, seqs: Iterable[int]) -> None:
+    """Let rows wait again that were handed, and of which nothing that completes them has left."""
+    conn.executemany(
+        "UPDATE outbox SET state = 'waiting' WHERE seq = ? AND state = 'handed'",
+        ((seq,) for seq in seqs),
+    )
 
 
 def delivered(conn: sqlite3.Connection, *, peer: bytes, message_id: bytes, now: int) -> int | None:
