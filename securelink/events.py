@@ -73,7 +73,7 @@ class File(_Event, frozen=True, kw_only=True, tag="file"):
     """A file is in the inbox and, whole, at `path`. `seq` is of one row with those of texts.
 
     `name` is what the sender calls it; `size` is in bytes; `sha256`, in hexadecimal, is there if
-    the sender was asked for it; `kind` is `file` or `folder`, which is the folder itself alone.
+    `[files] checksum` asks for it; `kind` is `file` or `folder`, which is the folder itself alone.
     """
 
     id: str

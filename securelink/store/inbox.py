@@ -47,7 +47,7 @@ class InboxFile:
     size: int
     """In bytes; 0 for a folder."""
     sha256: bytes | None
-    """32 bytes, of the whole content, if the sender was asked for it."""
+    """32 bytes, of the whole content; None if it was not taken."""
 
 
 @dataclass(frozen=True, slots=True)
