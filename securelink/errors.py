@@ -30,7 +30,7 @@
     │  ├─ StoreTooNew, StoreBusy, StoreFull       1
     ├─ TransferError                              1
     │  ├─ SourceChanged, SourceUnreadable         1
-    │  └─ PartInUse, FileExists, BadName, BadPlace, DiskFull
+    │  └─ PartInUse, FileExists, BadName, BadPlace, NoRoom
     ├─ AlreadyRunning, PortUnusable               1
     └─ NatError                                   7
        ├─ NoGateway, RouterSilent, RouterFailed, NoUsableAddress
@@ -256,7 +256,7 @@ class BadPlace(TransferError):
     """A file can't be put where it belongs, such as below a symbolic link."""
 
 
-class DiskFull(TransferError):
+class NoRoom(TransferError):
     """The disk, or a quota on it, is full."""
 
 

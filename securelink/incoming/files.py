@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from securelink.admission import BAD_NAME, BUSY, DISK_FULL, EXISTS, TOO_LARGE
 from securelink.boot import UNKNOWN, boot_id
-from securelink.errors import BadName, DiskFull, FileExists
+from securelink.errors import BadName, FileExists, NoRoom
 
 if TYPE_CHECKING:
     from securelink.admission import Booking, Refusal
@@ -123,7 +123,7 @@ def refusal_for(error: Exception) -> Refusal:
     match error:
         case NotTaken():
             return error.refusal
-        case DiskFull():
+        case NoRoom():
             return DISK_FULL
         case FileExists():
             return EXISTS

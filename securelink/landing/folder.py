@@ -10,7 +10,7 @@ import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from securelink.errors import BadName, BadPlace, DiskFull
+from securelink.errors import BadName, BadPlace, NoRoom
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -179,7 +179,7 @@ def failure(error: OSError, name: str) -> TransferError:
     """Return what to tell of an error that putting *name* into its place has met."""
     reason = (error.strerror or str(error)).lower()
     if error.errno in _FULL:
-        return DiskFull(f"there is no room for {name}: {reason}")
+        return NoRoom(f"there is no room for {name}: {reason}")
     if error.errno in _UNNAMEABLE:
         return BadName(f"{name} can't be the name of a file here: {reason}")
     return BadPlace(f"{name} can't be put into its folder: {reason}")

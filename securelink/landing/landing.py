@@ -177,7 +177,7 @@ class Landing:
 
         Returns:
             What became of each, in their order: `FileExists`, `BadName`, `BadPlace` or
-            `DiskFull` where it has got no name.
+            `NoRoom` where it has got no name.
         """
         problems = _put_parts_on_disk(ready)
         try:
@@ -205,7 +205,7 @@ class Landing:
         Raises:
             FileExists: something else lies there.
             BadPlace: a link or a file stands on the way there.
-            BadName, DiskFull: the disk doesn't take it.
+            BadName, NoRoom: the disk doesn't take it.
         """
         name = components[-1]
         try:

@@ -201,11 +201,13 @@ def test_one_line_is_written_anew(columns, terminal):
 
 def test_the_terminal_is_made_narrower_and_wider(terminal):
     with an_output(terminal) as output:
-        show = Show(output, name="photos/2026/a.jpg")
+        name = "photos/" * 20 + "a.jpg"
+        show = Show(output, name=name)
         for columns in (80, 30, 120):
             terminal.resize(columns)
             show.line.tick()
-            expected = line("photos/2026/a.jpg", a_snapshot(), NOTHING, columns - 1)
+            expected = line(name, a_snapshot(), NOTHING, columns - 1)
+            assert width(expected) == columns - 1
             terminal.wait(lambda lines, text=expected: lines == [text] or None, expected)
     assert not terminal.overflowed
 
@@ -362,6 +364,8 @@ async def test_it_comes_by_itself_and_goes_in_the_end(terminal):
             )
         output.note("the end")
         terminal.wait(lambda lines: lines == ["a note", "the end", ""] or None, "the end alone")
+        for stream in (output.stdout, output.stderr):
+            assert stream.guard is contextlib.nullcontext
 
 
 @in_loop
@@ -398,7 +402,8 @@ async def test_not_in_a_pipe():
 @in_loop
 async def test_a_terminal_that_goes_away_ends_only_the_line():
     master, slave = os.openpty()
-    with contextlib.suppress(OSError), os.fdopen(slave, "w") as stream:
+    stream = os.fdopen(slave, "w")
+    try:
         output = Output(stdout=io.StringIO(), stderr=stream, environ=XTERM)
         looked = asyncio.Queue()
 
@@ -412,6 +417,9 @@ async def test_a_terminal_that_goes_away_ends_only_the_line():
             await looked.get()
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(looked.get(), 2 * INTERVAL)
+    finally:
+        with contextlib.suppress(OSError):
+            stream.close()
 
 
 @in_loop

@@ -21,8 +21,8 @@ from securelink.directory import KnownPeer
 from securelink.errors import (
     BadName,
     BadPlace,
-    DiskFull,
     FileExists,
+    NoRoom,
     RemoteProtocolError,
     TransferError,
 )
@@ -687,7 +687,7 @@ async def test_a_disk_that_is_full_when_a_file_gets_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(_: Landing, ready: Sequence[Ready], conflict: Conflict) -> list[TransferError]:
-        return [DiskFull("the disk is full")] * len(ready)
+        return [NoRoom("the disk is full")] * len(ready)
 
     data = content(5 * MIB)
     async with receiver(tmp_path) as it:
