@@ -73,7 +73,7 @@ class ProgressLine:
             # The last column stays free: some terminals wrap as soon as it is taken.
             room = max(self._stream.present_columns - 1, 1)
             text = line(self._stream.fit(snapshot.name), snapshot, reading, room)
-            self._stream.draw(f"\r{text}{_ERASE_REST}")
+            self._draw(f"\r{text}{_ERASE_REST}")
             self._is_shown = True
         finally:
             self._lock.release()
@@ -97,7 +97,12 @@ class ProgressLine:
     def _clear(self) -> None:
         if self._is_shown:
             self._is_shown = False
-            self._stream.draw(f"\r{_ERASE_REST}")
+            self._draw(f"\r{_ERASE_REST}")
+
+    def _draw(self, text: str) -> None:
+        # A terminal that has gone is no reason for the files to stop.
+        with contextlib.suppress(OSError):
+            self._stream.draw(text)
 
 
 @contextlib.asynccontextmanager
@@ -133,11 +138,7 @@ async def shown(
 async def _run(progress: ProgressLine) -> None:
     while True:
         await asyncio.sleep(INTERVAL)
-        try:
-            progress.tick()
-        except OSError:
-            # The terminal has gone; the files need not stop for that.
-            return
+        progress.tick()
 
 
 def line(name: str, snapshot: Snapshot, reading: Reading, columns: int) -> str:

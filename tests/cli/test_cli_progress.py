@@ -414,9 +414,8 @@ async def test_a_terminal_that_goes_away_ends_only_the_line():
         async with shown(output, look):
             await looked.get()
             os.close(master)
-            await looked.get()
-            with pytest.raises(TimeoutError):
-                await asyncio.wait_for(looked.get(), 2 * INTERVAL)
+            for _ in range(3):
+                await looked.get()
     finally:
         with contextlib.suppress(OSError):
             stream.close()
