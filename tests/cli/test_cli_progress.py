@@ -14,7 +14,7 @@ from contextlib import contextmanager
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from terminals import Terminal
+from terminals import PATIENCE, Terminal
 
 from securelink.cli.output import Output
 from securelink.cli.progress import INTERVAL, ProgressLine, line, shown
@@ -59,7 +59,7 @@ def in_loop(test):
 
     @functools.wraps(test)
     def run(*args, **kwargs):
-        asyncio.run(test(*args, **kwargs))
+        asyncio.run(asyncio.wait_for(test(*args, **kwargs), PATIENCE))
 
     return run
 
