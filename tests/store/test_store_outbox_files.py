@@ -477,6 +477,16 @@ def test_a_reason_for_giving_up(conn: sqlite3.Connection) -> None:
     assert (get(conn, a).reason, get(conn, b).reason) == ("it is gone", "no")
 
 
+def test_what_never_left_whole_is_taken_back(conn: sqlite3.Connection) -> None:
+    handed_over, waiting, gone = (each.seq for each in put(conn, A, B, PHOTOS))
+    outbox.hand(conn, [handed_over, gone], 20)
+    deliver(conn, gone)
+    outbox.take_back(conn, [handed_over, waiting, gone, 99])
+    states = [get(conn, seq).state for seq in (handed_over, waiting, gone)]
+    assert states == [State.WAITING, State.WAITING, State.DELIVERED]
+    assert outbox.withdraw(conn, handed_over, 30)
+
+
 # ---- ends
 
 

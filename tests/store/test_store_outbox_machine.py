@@ -258,6 +258,13 @@ class OutboxMachine(RuleBasedStateMachine):
         if seq in self.model:
             self.model[seq].owner = None
 
+    @rule(chosen=st.lists(seqs, unique=True, max_size=4))
+    def take_back(self, chosen: list[int]) -> None:
+        outbox.take_back(self.conn, chosen)
+        for seq in chosen:
+            if seq in self.model and self.model[seq].state is State.HANDED:
+                self.model[seq].state = State.WAITING
+
     @rule(owner=st.sampled_from(OWNERS[1:]))
     def bury(self, owner: str) -> None:
         handed = withdrawn = 0
