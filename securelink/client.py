@@ -395,7 +395,8 @@ class Sending:
     # ---- time
 
     def _deadline(self, parcel: Parcel) -> float | None:
-        if self._timeout is None or (self._queue and not parcel.is_whole):
+        if self._timeout is None or (self._queue and parcel.reads_lines):
+            # What is read from a pipe is queued as it comes, however long nobody is there.
             return None
         return parcel.moved_at + self._timeout
 

@@ -419,6 +419,9 @@ class Dispatch:
             _log.warning("%s", error)
             return
         for row, reason in failed:
+            if row.owner is None:
+                # Nobody waits for it, so it is told where a person may see it.
+                _log.warning("no longer queued: %s", reason.message)
             self._watch.settled(Settled(row.seq, RowState.WITHDRAWN, None, error=reason))
 
     def _rest_a_while(self) -> None:

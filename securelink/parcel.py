@@ -7,10 +7,11 @@ as it holds, put while the first of them are already on their way.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from securelink import sources
 from securelink.answers import Settled
@@ -34,13 +35,15 @@ from securelink.threads import in_thread
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
 
     from securelink.directory import KnownPeer
     from securelink.lines import Lines
     from securelink.node import Node
     from securelink.sources import Argument
     from securelink.store.outbox_files import FileRow, Put
+
+_T = TypeVar("_T")
 
 BATCH = 500
 """Rows that are put at a time."""
@@ -215,9 +218,10 @@ class Parcel:
         tally.complete = True
 
     async def _put_texts(self, tally: Tally, texts: Sequence[TextItem]) -> None:
-        seqs = await self._node.store.run(self._write_texts, texts, now_ms())
-        for seq in seqs:
-            self._add(tally, seq, _Row(tally, is_file=False))
+        writing = self._node.store.run(self._write_texts, texts, now_ms())
+        async with _to_its_end(writing) as seqs:
+            for seq in seqs:
+                self._add(tally, seq, _Row(tally, is_file=False))
         self._wake()
 
     def _write_texts(
@@ -294,7 +298,7 @@ class Parcel:
         self._move()
 
     async def _put_batch(self, tally: Tally, files: Sequence[NewFile], group: bytes) -> None:
-        put = await self._node.store.run(
+        writing = self._node.store.run(
             outbox_files.put,
             peer=self.peer.key.raw,
             files=files,
@@ -305,8 +309,9 @@ class Parcel:
             shared=self._shared,
             deadline=self._deadline,
         )
-        for file, made in zip(files, put, strict=True):
-            self._count(tally, file, made)
+        async with _to_its_end(writing) as put:
+            for file, made in zip(files, put, strict=True):
+                self._count(tally, file, made)
         if tally.rows == 1 and files[0].kind is not Kind.FOLDER:
             # So far it is one file, whose own ID is what its receiver tells too.
             row = await self._node.store.read(outbox_files.get, put[0].seq)
@@ -411,9 +416,11 @@ class Parcel:
         return any(isinstance(tally.item, FilesItem | StreamItem) for tally in self.tallies)
 
     @property
-    def is_whole(self) -> bool:
-        """Whether all rows are put."""
-        return all(tally.complete for tally in self.tallies)
+    def reads_lines(self) -> bool:
+        """Whether more lines may come."""
+        return any(
+            isinstance(tally.item, LinesItem) and not tally.complete for tally in self.tallies
+        )
 
     @property
     def is_idle(self) -> bool:
@@ -511,6 +518,23 @@ class Parcel:
         if settled.error is not None:
             return settled.error
         return Unreachable(f"{name}: {settled.reason or 'withdrawn'}")
+
+
+@contextlib.asynccontextmanager
+async def _to_its_end(writing: Coroutine[Any, Any, _T]) -> AsyncIterator[_T]:
+    """Give what *writing* returns to the block, also when the caller is cancelled meanwhile.
+
+    The store writes all the same, so what it wrote must be known before the cancellation goes on.
+    """
+    task = asyncio.create_task(writing)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        if not task.cancelled():
+            await asyncio.wait([task])
+        yield task.result()
+        raise
+    yield task.result()
 
 
 def unconfirmed(name: str, reason: str | None) -> NoReceipt:

@@ -46,7 +46,7 @@ async def test_waiting_for_others_ends_without_a_claim(
         waiting = asyncio.create_task(sending.send([TextItem(new_id(), "hello")]))
         await until(lambda: len(rows(node)) == 1)
         behind_its_back(node, happens)
-        outcome = await waiting
+        (outcome,) = await waiting
         assert isinstance(outcome.error, NoReceipt)
         assert reason in outcome.error.message
         assert "--id" in (outcome.error.hint or "")
