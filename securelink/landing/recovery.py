@@ -45,6 +45,8 @@ class Found:
 
     def forget(self) -> None:
         """Remove what tells that it is not committed, as it is now; and let go of it."""
+        if self._descriptor < 0:
+            return
         held = os.fstat(self._descriptor)
         with contextlib.suppress(FileNotFoundError):
             # Another part in its place is another attempt's.
