@@ -64,11 +64,11 @@ class Landing:
 
     def free(self) -> int:
         """Return how many bytes this user can still write there."""
-        for folder in (self._root, *self._root.absolute().parents):
-            with contextlib.suppress(FileNotFoundError):
-                system = os.statvfs(folder)
-                return system.f_bavail * system.f_frsize
-        return 0
+        folder = self._root.absolute()
+        while not folder.exists():
+            folder = folder.parent
+        system = os.statvfs(folder)
+        return system.f_bavail * system.f_frsize
 
     def used(self) -> int:
         """Return the bytes in the peer's folder, and in its parts."""

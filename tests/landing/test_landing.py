@@ -371,6 +371,19 @@ def test_a_disk_that_takes_no_name(
     assert all(isinstance(each, Landed) for each in landing.finish(ready, RENAME))
 
 
+def test_a_disk_that_takes_no_folder(
+    root: Path, landing: Landing, parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ready = [parts.whole("a"), parts.whole("b")]
+    monkeypatch.setattr("securelink.landing.folder.os.mkdir", failing(errno.EROFS))
+    results = landing.finish(ready, RENAME)
+    assert [type(each) for each in results] == [BadPlace, BadPlace]
+    monkeypatch.setattr(Path, "mkdir", failing(errno.EROFS))
+    results = landing.finish(ready, RENAME)
+    assert [type(each) for each in results] == [BadPlace, BadPlace]
+    assert str(results[0]).startswith(str(root))
+
+
 def test_names_and_paths_that_are_too_long(root: Path, landing: Landing, parts: Parts) -> None:
     ready = [parts.whole("x" * 256), parts.whole("/".join(["y" * 240] * 17)), parts.whole("z")]
     results = landing.finish(ready, RENAME)

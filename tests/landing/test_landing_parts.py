@@ -296,6 +296,25 @@ def test_a_disk_without_locks(root: Path, monkeypatch: pytest.MonkeyPatch) -> No
     landing.close()
 
 
+def test_a_disk_that_fails(
+    root: Path, landing: Landing, part: Part, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part.close()
+    monkeypatch.setattr(os, "open", failing_at(part.name, errno.EIO))
+    with pytest.raises(OSError, match="Input/output error"):
+        landing.open_part(ID)
+    real_open = os.open
+
+    def there(name: Any, flags: int, *args: Any, **kwargs: Any) -> int:
+        if flags & os.O_CREAT:
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+        return real_open(name, flags, *args, **kwargs)
+
+    monkeypatch.setattr(os, "open", there)
+    with pytest.raises(OSError, match="Input/output error"):
+        landing.open_part(ID)
+
+
 # ---- parts that had landed when their process died
 
 

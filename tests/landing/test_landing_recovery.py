@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import signal
 import subprocess
@@ -345,6 +346,27 @@ def test_only_an_empty_file_that_came_after_the_note_held_the_name(root: Path) -
 
 
 # ---- what fails
+
+
+def test_a_part_that_goes_while_we_look(root: Path, parts: Parts) -> None:
+    """Its holder has discarded it."""
+    for name in "ab":
+        parts.whole(name, b"123").part.close()
+
+    def keep(_: bytes, message_id: bytes) -> bool:
+        assert message_id == parts.made[0].id
+        part_path(root, KEY, parts.made[1].id).unlink(missing_ok=True)
+        return False
+
+    assert recovered(root, keep) == []
+    assert left(root) == []
+
+
+def test_a_disk_without_locks(root: Path, parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+    land(parts, "a")
+    monkeypatch.setattr(fcntl, "flock", failing(errno.ENOLCK))
+    with pytest.raises(OSError, match="No locks available"):
+        recover(root, PEERS, nothing)
 
 
 def test_no_descriptor_is_left_when_it_fails(
