@@ -136,10 +136,34 @@ def test_overwrite_replaces_a_file(
     assert (landed(first).replaced, landed(result).replaced) == (False, True)
     assert content(root / "bob") == {"x/a": b"second"}
     assert second.part.links == (2 if links else 1)
+    assert len(list((root / ".partial").glob("*.place"))) == (0 if links else 2)
     for each in parts.made:
         each.discard()
     assert list((root / ".partial").iterdir()) == []
     assert landed(result).path.stat().st_mode & 0o777 == 0o400
+
+
+def test_a_name_between_that_a_crash_has_left_is_not_in_the_way(
+    root: Path, landing: Landing, parts: Parts
+) -> None:
+    landing.finish([parts.whole("a", b"first")], OVERWRITE)
+    ready = parts.whole("a", b"second")
+    part_path(root, KEY, ready.part.id).with_suffix(".new").write_bytes(b"older")
+    (result,) = landing.finish([ready], OVERWRITE)
+    assert landed(result).path.read_bytes() == b"second"
+
+
+def test_what_takes_the_place_of_a_part_is_not_followed(
+    root: Path, tmp_path: Path, landing: Landing, parts: Parts
+) -> None:
+    mine = tmp_path / "mine"
+    mine.write_bytes(b"mine")
+    ready = parts.whole("a", mode=0o700)
+    path = part_path(root, KEY, ready.part.id)
+    path.unlink()
+    path.symlink_to(mine)
+    landing.finish([ready], RENAME)
+    assert (mine.stat().st_nlink, mine.stat().st_mode & 0o111) == (1, 0)
 
 
 @pytest.mark.parametrize("links", [True, False])
@@ -414,7 +438,7 @@ def test_of_a_batch_only_what_fails_fails(
     assert sorted(content(root / "bob")) == ["a", "c"]
 
 
-def test_names_that_may_not_be_on_the_disk_are_taken_back(
+def test_names_that_may_not_ge_on_the_disk_are_taken_back(
     root: Path, landing: Landing, parts: Parts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     landing.finish([parts.whole("x/old", b"old")], RENAME)
@@ -570,7 +594,18 @@ def test_a_folder_that_its_owner_closed_is_opened_for_what_comes_late(
     (result,) = landing.finish([parts.whole("x/d")], RENAME)
     landing.take_back(landed(result))
     assert not (folder / "d").exists()
-    # A folder with a good mode that takes nothing all the same.
+    # A folder that was opened up, or needs not be, and takes nothing all the same.
+    link = os.link
+
+    def not_g(source: str, name: str, **kwargs: Any) -> None:
+        if name == "g":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        link(source, name, **kwargs)
+
+    monkeypatch.setattr(os, "link", not_g)
+    results = landing.finish([parts.whole(f"x/{name}") for name in "fgh"], RENAME)
+    assert [type(each) for each in results] == [Landed, BadPlace, Landed]
+    assert folder.stat().st_mode & 0o777 == 0o500
     monkeypatch.setattr(os, "link", failing(errno.EACCES))
     (result,) = landing.finish([parts.whole("e")], RENAME)
     assert isinstance(result, BadPlace)

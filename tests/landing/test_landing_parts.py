@@ -188,6 +188,24 @@ def test_another_process_holds_it_until_it_is_killed(root: Path, landing: Landin
         part.close()
 
 
+def test_a_part_that_is_tidied_away_just_before_it_is_locked(
+    root: Path, landing: Landing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process starts, and finds what nobody holds yet."""
+    path = part_path(root, KEY, ID)
+    flock = part_module.lock
+
+    def late(descriptor: int) -> bool:
+        monkeypatch.setattr(part_module, "lock", flock)
+        path.unlink()
+        return flock(descriptor)
+
+    monkeypatch.setattr(part_module, "lock", late)
+    part = landing.open_part(ID)
+    assert os.path.samestat(path.stat(), os.fstat(part.fileno()))
+    part.discard()
+
+
 @pytest.mark.parametrize("then", ["discarded", "made anew", "named"])
 def test_a_part_that_goes_just_before_it_is_locked(
     root: Path, landing: Landing, monkeypatch: pytest.MonkeyPatch, then: str
@@ -329,12 +347,13 @@ def left_by_a_crash(parts: Parts, name: str = "x/a", *, mode: int = 0o600) -> Pa
 def test_what_landed_and_was_not_committed_loses_its_name_again(
     root: Path, landing: Landing, parts: Parts
 ) -> None:
-    path = left_by_a_crash(parts)
+    path = left_by_a_crash(parts, mode=0o700)
     landing.finish([parts.whole("x/b")], RENAME)
     part = landing.open_part(parts.made[0].id)
     assert (part.created, part.size, part.links) == (False, 6, 1)
     assert sorted(content(root / "bob")) == ["x/b"]
     assert path.read_bytes() == b"landed"
+    assert path.stat().st_mode & 0o777 == 0o600
     part.close()
 
 
