@@ -49,6 +49,7 @@ class Landing:
     def __init__(self, root: Path, peer_name: str, peer_key: bytes) -> None:
         self._root = root
         self._peer_name = peer_name
+        self._peer_path = root / peer_name
         self._peer_key = peer_key
         self._namer = Namer()
         self._parts: list[int] = []
@@ -207,7 +208,7 @@ class Landing:
         """
         name = components[-1]
         try:
-            path = self._path(components)
+            self._check_length(components)
             with self._way(make=True) as way:
                 there = look(name, way.enter((self._peer_name, *components[:-1])))
                 if there is not None and there.kind is not Kind.FOLDER:
@@ -218,7 +219,7 @@ class Landing:
                 raise way.failed
         except OSError as error:
             raise failure(error, name) from None
-        return path
+        return self._peer_path.joinpath(*components)
 
     def remove_top_level(self, name: str) -> None:
         """Remove a folder that was made for a group of which nothing comes, if it is empty."""
@@ -236,11 +237,10 @@ class Landing:
     def _way(self, *, make: bool) -> Way:
         return Way(folders.open_root(self._root, make=make), make=make)
 
-    def _path(self, components: Sequence[str]) -> Path:
-        path = self._root.joinpath(self._peer_name, *components)
-        if len(os.fsencode(path)) >= _LONGEST_PATH:
+    def _check_length(self, components: Sequence[str]) -> None:
+        below = "/".join(components)
+        if len(os.fsencode(self._peer_path)) + 1 + len(os.fsencode(below)) >= _LONGEST_PATH:
             raise BadName("the path to a file is longer than this system takes")
-        return path
 
     def _parts_folder(self) -> int:
         """The folder of parts, for as long as this lives."""
@@ -279,7 +279,7 @@ class Landing:
     def _land(self, ready: Ready, conflict: Conflict, way: Way) -> Landed | TransferError:
         part, components = ready.part, ready.components
         try:
-            self._path(components)
+            self._check_length(components)
             way.enter((self._peer_name, *components[:-1]))
             name, replaced = way.change(
                 lambda folder: self._namer.name(part, folder, components, conflict)
@@ -293,7 +293,8 @@ class Landing:
             with contextlib.suppress(PermissionError):
                 os.fchmod(part.fileno(), mode)
         components = (*components[:-1], name)
-        return Landed(self._path(components), part.size, components, part.inode, replaced)
+        path = self._peer_path.joinpath(*components)
+        return Landed(path, part.size, components, part.inode, replaced)
 
 
 def _size(folder: int, at: tuple[str, ...], prefix: str = "") -> int:
