@@ -54,8 +54,11 @@ class Namer:
 
         Raises:
             FileExists: the name is taken, and it is to be left alone, or is no file.
+            BadPlace: the part has lost its own name, and what has that now need not be whole.
             OSError: the disk fails, or nothing may be put into the folder.
         """
+        if not part.is_at_its_name():
+            raise BadPlace(f"{components[-1]} was removed while it was received")
         for candidate in _candidates(components[-1], conflict):
             if self._take(part, folder, (*components[:-1], candidate)):
                 return candidate, False
@@ -144,7 +147,8 @@ def _note(part: Part, components: tuple[str, ...]) -> None:
     the same file comes once more.
     """
     name = beside(part.name, NOTE_SUFFIX)
+    remove(name, part.folder)
     part.beside = (name,)
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     with os.fdopen(os.open(name, flags, MODE, dir_fd=part.folder), "w", encoding="utf-8") as file:
         file.write("/".join(components))

@@ -98,7 +98,7 @@ class Part:
                 found = _locked(descriptor, name)
                 # Whoever had it before may have discarded it, or given it its name, between the
                 # opening and the lock.
-                if found.st_nlink and (created or _is_still_at(name, folder, found)):
+                if found.st_nlink and (created or _is_at(name, folder, found)):
                     return cls(message_id, descriptor, folder, name, found, created=created)
             except BaseException:
                 os.close(descriptor)
@@ -113,6 +113,10 @@ class Part:
     def links(self) -> int:
         """How many names it has: with more than one it has landed."""
         return os.fstat(self._descriptor).st_nlink
+
+    def is_at_its_name(self) -> bool:
+        """Whether the name in the folder of parts still leads to it."""
+        return _is_at(self.name, self.folder, os.fstat(self._descriptor))
 
     def write(self, views: Sequence[memoryview | bytes]) -> None:
         """Append bytes; `size` grows by what was written, also when this raises.
@@ -235,7 +239,7 @@ def _make_writable(name: str, folder: int) -> None:
         os.close(descriptor)
 
 
-def _is_still_at(name: str, folder: int, found: os.stat_result) -> bool:
+def _is_at(name: str, folder: int, found: os.stat_result) -> bool:
     try:
         there = os.lstat(name, dir_fd=folder)
     except FileNotFoundError:
