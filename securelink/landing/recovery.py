@@ -122,7 +122,9 @@ class _Recovery:
     def run(self) -> list[Found]:
         """Look at everything, and return what has its name."""
         with os.scandir(self._parts) as entries:
-            there = frozenset(entry.name for entry in entries)
+            there = frozenset(
+                entry.name for entry in entries if entry.is_file(follow_symlinks=False)
+            )
         by_prefix = {key.hex()[:KEY_PREFIX]: key for key in self._peers}
         try:
             for stem in sorted({name.rpartition(".")[0] for name in there}):
@@ -211,6 +213,9 @@ class _Recovery:
         inodes = {os.fstat(part.descriptor).st_ino: part for part in parts}
         try:
             found = find(self._way.enter((self._peers[peer],)), inodes)
+        except PermissionError:
+            # They may lie there: a later look will tell, and the other peers need not wait.
+            return
         except (BadPlace, FileNotFoundError):
             found = {}
         for inode, part in inodes.items():

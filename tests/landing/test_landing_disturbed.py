@@ -5,14 +5,16 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from receiving_disk import KEY, Parts, content, failing, tree
+from receiving_disk import KEY, OTHER_KEY, Parts, content, failing, tree
 
 from securelink.errors import BadPlace
-from securelink.landing import Conflict, Landed, Landing, Ready, part_path
+from securelink.landing import Conflict, Landed, Landing, Ready, part_path, recover
 
+PEERS = {KEY: "bob", OTHER_KEY: "alice"}
 ODD = ("link", "dangling link", "folder", "pipe")
 
 
@@ -127,3 +129,41 @@ def test_a_peers_folder_that_is_gone_is_made_again(
     shutil.rmtree(root / "bob")
     landing.finish([parts.whole("x/b")], Conflict.RENAME)
     assert content(root / "bob") == {"x/b": b"data"}
+
+
+# ---- after a crash
+
+
+@pytest.mark.parametrize("suffix", [".part", ".new", ".place"])
+@pytest.mark.parametrize("kind", ODD)
+def test_an_odd_thing_keeps_nothing_from_being_recovered(
+    root: Path, outside: Path, landing: Landing, parts: Parts, suffix: str, kind: str
+) -> None:
+    landing.finish([parts.whole("a")], Conflict.RENAME)
+    odd = part_path(root, KEY, bytes(16)).with_suffix(suffix)
+    plant(odd, kind, outside)
+    parts.made[0].close()
+    (found,) = recover(root, PEERS, lambda *_: False)
+    found.forget()
+    assert found.name == "a"
+    assert list((root / ".partial").iterdir()) == [odd]
+    assert outside.read_bytes() == b"mine"
+
+
+def test_a_peers_folder_that_is_closed_keeps_no_other_from_being_recovered(
+    unprivileged: Path, parts_in: Callable[..., Parts]
+) -> None:
+    root = unprivileged / "received"
+    for name, key in (("bob", KEY), ("alice", OTHER_KEY)):
+        parts = parts_in(root, name, key)
+        parts.landing.finish([parts.whole("a")], Conflict.RENAME)
+        parts.made[0].close()
+    (root / "bob").chmod(0)
+    (found,) = recover(root, PEERS, lambda *_: False)
+    found.forget()
+    assert found.peer == OTHER_KEY
+    (root / "bob").chmod(0o700)
+    (found,) = recover(root, PEERS, lambda *_: False)
+    found.forget()
+    assert found.peer == KEY
+    assert list((root / ".partial").iterdir()) == []
