@@ -40,6 +40,7 @@ NAMES = st.lists(HOSTILE | st.text(max_size=5), max_size=12).map("".join) | st.l
         ("a\nb\x7f\x9b", "a_b__"),
         ("invoice\u202efdp.exe", "invoice_fdp.exe"),
         ("a\u200b\ufeff\xad", "a___"),
+        ("\u061ca\u2066b\u2069\ufff9c\ufffb", "_a_b__c_"),
         ("\u3164\u115f\u2800", "___"),
         ("\udcff\ud800", "__"),
         ("\U000e0061", "_"),
@@ -54,6 +55,8 @@ NAMES = st.lists(HOSTILE | st.text(max_size=5), max_size=12).map("".join) | st.l
         ("con.tar.gz", "_con.tar.gz"),
         ("nul .txt", "_nul .txt"),
         ("Com1", "_Com1"),
+        ("com².x", "_com².x"),
+        ("prn.txt", "_prn.txt"),
         ("lpt³.x", "_lpt³.x"),
         ("conin$", "_conin$"),
         ("x/aux/y", "x/_aux/y"),
@@ -124,7 +127,13 @@ def test_what_is_cut_ends_in_what_can_be_seen() -> None:
     assert short[220] == "~"
 
 
+def test_the_limits_leave_room_for_a_number() -> None:
+    assert (LONGEST_NAME, LONGEST_COMPONENT, MOST_COMPONENTS) == (4096, 240, 100)
+
+
 def test_a_long_extension_is_none() -> None:
+    assert numbered("a." + "x" * 16, 2) == "a (2)." + "x" * 16
+    assert numbered("a." + "x" * 17, 2) == "a." + "x" * 17 + " (2)"
     (short,) = components("a." + "x" * 300)
     assert short.startswith("a.xxx")
     assert short[-9] == "~"
