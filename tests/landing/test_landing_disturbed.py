@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from receiving_disk import KEY, OTHER_KEY, Parts, content, failing, tree
@@ -131,6 +133,35 @@ def test_a_peers_folder_that_is_gone_is_made_again(
     assert content(root / "bob") == {"x/b": b"data"}
 
 
+@pytest.mark.parametrize("then", ["closed", "removed"])
+def test_a_folder_that_cant_be_looked_into_is_not_counted(
+    unprivileged: Path,
+    parts_in: Callable[..., Parts],
+    monkeypatch: pytest.MonkeyPatch,
+    then: str,
+) -> None:
+    root = unprivileged / "received"
+    parts = parts_in(root)
+    parts.landing.finish([parts.whole("x/a"), parts.whole("b", b"1")], Conflict.RENAME)
+    for each in parts.made:
+        each.discard()
+    opening = os.open
+
+    def late(name: Any, *args: Any, **kwargs: Any) -> int:
+        if name == "x":
+            (root / "bob" / "x").rename(root / "bob" / "was x")
+        return opening(name, *args, **kwargs)
+
+    if then == "closed":
+        (root / "bob" / "x").chmod(0)
+    else:
+        monkeypatch.setattr(os, "open", late)
+    assert parts.landing.used() == 1
+    monkeypatch.undo()
+    if then == "closed":
+        (root / "bob" / "x").chmod(0o700)
+
+
 # ---- after a crash
 
 
@@ -167,3 +198,33 @@ def test_a_peers_folder_that_is_closed_keeps_no_other_from_being_recovered(
     found.forget()
     assert found.peer == KEY
     assert list((root / ".partial").iterdir()) == []
+
+
+def test_a_file_of_another_disk_is_not_taken_for_a_part(
+    small_disk: Path, parts_in: Callable[..., Parts]
+) -> None:
+    """Its number may be the same."""
+    root = small_disk / "received"
+    parts = parts_in(root)
+    (result,) = parts.landing.finish([parts.whole("a")], Conflict.RENAME)
+    assert isinstance(result, Landed)
+    parts.made[0].close()
+    result.path.rename(small_disk / "moved")
+    other = root / "bob" / "other disk"
+    other.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "none", str(other)], check=True)
+    try:
+        names = (other / str(number) for number in range(1000))
+        same = next((each for each in names if made_file(each).st_ino == result.inode), None)
+        if same is None:
+            pytest.skip("its numbers differ here")
+        assert recover(root, PEERS, lambda *_: True) == []
+        parts.landing.open_part(parts.made[0].id).discard()
+        assert same.exists()
+    finally:
+        subprocess.run(["umount", "--lazy", str(other)], check=True)
+
+
+def made_file(path: Path) -> os.stat_result:
+    path.touch()
+    return path.stat()
