@@ -82,9 +82,10 @@ def numbered(component: str, number: int) -> str:
 
 def _safe(part: str) -> str:
     plain = _UNSAFE.sub(_REPLACEMENT, part)
+    plain = _ENDS.sub(lambda end: _REPLACEMENT * len(end[0]), plain)
+    # Only now: what the ends held may have been all that a selector belonged to.
     if not plain.isascii():
         plain = _STRAY_JOINER.sub(_REPLACEMENT, _STRAY_SELECTOR.sub(_REPLACEMENT, plain))
-    plain = _ENDS.sub(lambda end: _REPLACEMENT * len(end[0]), plain)
     if _DEVICE.fullmatch(plain):
         plain = _REPLACEMENT + plain
     raw = plain.encode()

@@ -75,6 +75,8 @@ NAMES = st.lists(HOSTILE | st.text(max_size=5), max_size=12).map("".join) | st.l
         ("é\ufe0f\ufe0f", "é\ufe0f_"),
         ("a\ufe0f", "a_"),
         ("a\ufe0f\u200dé", "a__é"),
+        ("\xa0\ufe0f", "__"),
+        ("\u3000\u200dé", "__é"),
     ],
 )
 def test_awkward_names_are_made_safe(name: str, safe: str) -> None:
