@@ -27,7 +27,7 @@ from securelink.session import Data
 from securelink.store import outbox, outbox_files
 from securelink.store.outbox import State as RowState
 from securelink.store.outbox_files import Kind
-from securelink.threads import in_thread
+from securelink.threads import in_thread_or
 from securelink.transfer.sending import State
 
 if TYPE_CHECKING:
@@ -73,6 +73,9 @@ class Watch(Protocol):
     def settled(self, settled: Settled) -> None:
         """It has come to an end, or was refused for now."""
 
+    def nothing_left(self) -> None:
+        """No row is on its way: those of which no end was told were ended by somebody else."""
+
 
 class _Nobody:
     """Does not watch."""
@@ -84,6 +87,8 @@ class _Nobody:
     def sent(self, row: FileRow, count: int) -> None: ...
 
     def settled(self, settled: Settled) -> None: ...
+
+    def nothing_left(self) -> None: ...
 
 
 NOBODY: Watch = _Nobody()
@@ -131,6 +136,8 @@ class Dispatch:
         self._cancels: deque[Cancel] = deque()
         self._open: dict[int, Leaving] = {}
         self._by_id: dict[bytes, Leaving] = {}
+        self._noting: Sequence[FileRow] = ()
+        self._recording = False
         self._wanted = asyncio.Event()
         self._rests: Iterator[float] | None = None
         self._rest: asyncio.TimerHandle | None = None
@@ -159,9 +166,11 @@ class Dispatch:
             await asyncio.wait(self._tasks)
         if self._rest is not None:
             self._rest.cancel()
-        unfinished = [each.row.seq for each in self._by_id.values() if self._is_unfinished(each)]
-        for leaving in (*self._ready, *self._by_id.values()):
-            leaving.close()
+        # A task that was cancelled while it handed rows has handed them all the same.
+        unfinished = [row.seq for row in self._noting if row.state is RowState.WAITING]
+        unfinished += [each.row.seq for each in self._by_id.values() if self._is_unfinished(each)]
+        for leaving in list(self._by_id.values()):
+            self._let_go(leaving)
         if unfinished:
             with contextlib.suppress(StoreError):
                 await self._node.store.run(outbox.take_back, unfinished)
@@ -191,17 +200,20 @@ class Dispatch:
 
     def is_answer(self, answer: Receipt | Refused) -> bool:
         """Whether it answers one of these files; if so, nothing more of that file goes."""
-        leaving = self._by_id.pop(answer.id, None)
+        leaving = self._by_id.get(answer.id)
         if leaving is None:
             return False
         if leaving.transfer.state is not State.ENDED and not leaving.transfer.offer.folder:
-            self._cancels.append(Cancel(leaving.transfer.offer.number))
+            self._cancel(leaving)
         self._let_go(leaving)
+        self._recording = True
         self._wanted.set()
+        self._link.more_of_files()
         return True
 
     def unrecorded(self) -> None:
         """Answers could not be written down: their files are asked for again."""
+        self._recording = False
         self._rest_a_while()
 
     def recorded(self, results: Iterable[Recorded]) -> None:
@@ -214,6 +226,8 @@ class Dispatch:
             settled = result.settled(self._link)
             if settled is not None:
                 self._watch.settled(settled)
+        self._recording = False
+        self._wanted.set()
 
     # ---- for the session
 
@@ -241,12 +255,12 @@ class Dispatch:
                 return message
 
     def _is_unfinished(self, leaving: Leaving) -> bool:
-        """Whether it was handed here, and what would have completed it has not left."""
+        """Whether it may have been handed here, and what would complete it has not left."""
         transfer = leaving.transfer
         has_left = transfer.offer.number in self._open
         return (
             leaving.row.state is RowState.WAITING
-            and leaving.handed
+            and (leaving.handed or leaving.handing)
             and transfer.state is not State.ENDED
             and not (transfer.offer.folder and has_left)
         )
@@ -298,9 +312,15 @@ class Dispatch:
             return begin
         return None
 
+    def _cancel(self, leaving: Leaving) -> None:
+        """Have the other side forget it, unless it never heard of it."""
+        if leaving.transfer.offer.number in self._open:
+            self._cancels.append(Cancel(leaving.transfer.offer.number))
+
     def _let_go(self, leaving: Leaving) -> None:
-        self._open.pop(leaving.transfer.offer.number, None)
-        self._by_id.pop(leaving.row.id, None)
+        if self._open.pop(leaving.transfer.offer.number, None) is None:
+            self._ready.remove(leaving)
+        del self._by_id[leaving.row.id]
         if leaving.transfer.state is not State.OVER:
             leaving.transfer.close()
         leaving.close()
@@ -309,8 +329,7 @@ class Dispatch:
 
     def _give_up(self, leaving: Leaving, error: TransferError) -> None:
         """It can't be sent as it was offered: the other side forgets it, and so do we."""
-        if leaving.transfer.offer.number in self._open:
-            self._cancels.append(Cancel(leaving.transfer.offer.number))
+        self._cancel(leaving)
         self._let_go(leaving)
         self._start(self._drop([(leaving.row, error)]))
 
@@ -328,9 +347,17 @@ class Dispatch:
                 if rows:
                     await self._make_ready(rows)
                     self._wanted.set()
+                elif self._is_idle():
+                    self._watch.nothing_left()
             except StoreError as error:
                 _log.warning("no file is sent for a while: %s", error)
+                self._noting = ()
                 self._rest_a_while()
+
+    def _is_idle(self) -> bool:
+        """Whether all that was under way has come to an end, and that was told."""
+        is_told = not self._recording and len(self._tasks) == 1
+        return is_told and not self._by_id and not self._wanted.is_set()
 
     async def _rows(self, room: int) -> list[FileRow]:
         """The next rows that are not under way yet, the queued ones first."""
@@ -352,14 +379,15 @@ class Dispatch:
         return fresh
 
     async def _make_ready(self, rows: Sequence[FileRow]) -> None:
-        opened = await in_thread(_open_all, rows, self._which.stream)
+        opened = await in_thread_or(_close_all, _open_all, rows, self._which.stream)
         good = [(row, it) for row, it in opened if not isinstance(it, TransferError)]
+        self._noting = [row for row, _ in good if _is_small(row)]
         try:
             handed = await self._node.store.run(_note, [row for row, _ in good])
         except BaseException:
-            for row, descriptor in good:
-                _close(row, descriptor)
+            _close_all(good)
             raise
+        self._noting = ()
         for row, descriptor in good:
             if row.seq in handed or not _is_small(row):
                 leaving = Leaving(
@@ -392,18 +420,22 @@ class Dispatch:
             _log.warning("%s", error)
             self._rest_a_while()
             handed = []
-        leaving.handed = bool(handed)
-        if not handed and leaving.row.id in self._by_id:
+        leaving.handed, leaving.handing = bool(handed), False
+        if not handed and self._has(leaving):
             # Withdrawn meanwhile, or the store is busy: either way its END may not go.
-            self._cancels.append(Cancel(leaving.transfer.offer.number))
+            self._cancel(leaving)
             self._let_go(leaving)
         self._link.more_of_files()
 
+    def _has(self, leaving: Leaving) -> bool:
+        """Whether it is still under way; its row may be so anew, after a rest."""
+        return self._by_id.get(leaving.row.id) is leaving
+
     async def _compare(self, leaving: Leaving) -> None:
         try:
-            descriptor, digest = await in_thread(leaving.compare)
+            descriptor, digest = await in_thread_or(_close_compared, leaving.compare)
         except TransferError as error:
-            if leaving.row.id in self._by_id:
+            if self._has(leaving):
                 self._give_up(leaving, error)
         else:
             leaving.compared(descriptor, digest)
@@ -417,6 +449,8 @@ class Dispatch:
             await self._node.store.run(_withdraw, self._peer, failed)
         except StoreError as error:
             _log.warning("%s", error)
+            # Then they are looked at again.
+            self._rest_a_while()
             return
         for row, reason in failed:
             if row.owner is None:
@@ -445,6 +479,7 @@ class Dispatch:
     def _has_ended(self, task: asyncio.Task[None]) -> None:
         """A bug must not leave files waiting on a link that looks well: end it."""
         self._tasks.discard(task)
+        self._wanted.set()
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("files cannot be fed to their link", exc_info=error)
             self._link.abort()
@@ -476,6 +511,15 @@ def _open_all(
 def _close(row: FileRow, descriptor: int | TransferError | None) -> None:
     if row.kind is Kind.FILE and isinstance(descriptor, int):
         os.close(descriptor)
+
+
+def _close_all(opened: Iterable[tuple[FileRow, int | TransferError | None]]) -> None:
+    for row, descriptor in opened:
+        _close(row, descriptor)
+
+
+def _close_compared(compared: tuple[int, Any]) -> None:
+    os.close(compared[0])
 
 
 def _note(conn: sqlite3.Connection, rows: Sequence[FileRow]) -> set[int]:

@@ -395,6 +395,9 @@ class Parcel:
         if settled.state is not State.WAITING:
             del self._rows[settled.seq]
 
+    def nothing_left(self) -> None:
+        """No row is on its way: those of which no end was told were ended by somebody else."""
+
     def begin_link(self) -> None:
         """A new link: what has no receipt is not known to have arrived."""
         self.phase = Phase.MOVING

@@ -272,10 +272,18 @@ async def call(
     limits: Limits = QUICK,
     host: str = "127.0.0.1",
     standing: bool = False,
+    takes_files: bool = False,
 ) -> AsyncIterator[ByHand]:
     """Dial a server by hand, up to message 3; what it answers is heard."""
     loop = asyncio.get_running_loop()
-    hello = ClientHello(name, FEATURES, limits.max_message, token=token, standing=standing)
+    hello = ClientHello(
+        name,
+        FEATURES,
+        limits.max_message,
+        token=token,
+        standing=standing,
+        takes_files=takes_files,
+    )
 
     def make() -> Link:
         session = Session.client(
