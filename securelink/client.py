@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from securelink import backoff
-from securelink.answers import Settled
 from securelink.choice import choose
 from securelink.clock import now_ms
 from securelink.connect import FIRST_DELAY, LONGEST_DELAY, Connected, dial
@@ -34,16 +33,15 @@ from securelink.errors import (
 from securelink.hello import FILES
 from securelink.outgoing import Outgoing
 from securelink.parcel import Parcel, let_go
-from securelink.store import addresses, outbox, peers, serving
-from securelink.store.outbox import State
+from securelink.store import addresses, peers, serving
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Sequence
 
     from securelink.endpoints import Endpoint
+    from securelink.items import Item, Tally
     from securelink.node import Node
-    from securelink.parcel import Item, Tally
     from securelink.sources import Skipped
 
 GRACE = 10.0
@@ -141,26 +139,21 @@ class Sending:
         )
         kept: set[int] = set()
         error: SecurelinkError | None = None
-        putting = asyncio.create_task(parcel.put())
+        parcel.start()
         try:
-            await self._until_something_is_put(putting)
-            await self._look(parcel)
+            # It may be settled already.
+            await parcel.until_not_idle()
+            await parcel.look()
             await (self._deliver(parcel) if self._dials else self._wait_for_others(parcel))
-            await putting
         except SecurelinkError as raised:
             error = raised
         finally:
-            # A row that is put while the call is cancelled is put all the same.
-            await self._stop_putting(putting, error)
-            kept = await asyncio.shield(
-                self._node.store.run(
-                    let_go,
-                    parcel.open_rows(),
-                    self._node.owner,
-                    now_ms(),
-                    queue=self._queue,
-                )
-            )
+            finish = self._queue and error is not None and not parcel.reads_lines
+            kept = await asyncio.shield(self._let_go(parcel, finish=finish))
+        if isinstance(parcel.failure, SecurelinkError):
+            error = error or parcel.failure
+        elif parcel.failure is not None:
+            raise parcel.failure
         return [self._outcome(tally, error, kept) for tally in parcel.tallies]
 
     # ---- over a link of our own
@@ -335,7 +328,7 @@ class Sending:
         unsubscribe = self._node.store.on_change(changed.set)
         try:
             while True:
-                await self._look(parcel)
+                await parcel.look()
                 if parcel.is_done():
                     return
                 await changed.wait()
@@ -343,33 +336,22 @@ class Sending:
         finally:
             unsubscribe()
 
-    async def _look(self, parcel: Parcel) -> None:
-        for settled in await self._node.store.read(_settled, parcel.watched_rows()):
-            parcel.settled(settled)
+    # ---- the end
 
-    # ---- the beginning and the end
-
-    async def _until_something_is_put(self, putting: asyncio.Task[None]) -> None:
-        """Wait for the first row, as it may be settled already; then the rest may follow."""
-        parcel = self.parcel
-        assert parcel is not None
-        while not parcel.open_rows() and not putting.done():
-            parcel.changed.clear()
-            moving = asyncio.create_task(parcel.changed.wait())
-            await asyncio.wait([putting, moving], return_when=asyncio.FIRST_COMPLETED)
-            moving.cancel()
-        if putting.done():
-            putting.result()
-
-    async def _stop_putting(
-        self, putting: asyncio.Task[None], error: SecurelinkError | None
-    ) -> None:
-        if error is not None or not putting.done():
-            putting.cancel()
-        await asyncio.wait([putting])
+    async def _let_go(self, parcel: Parcel, *, finish: bool) -> set[int]:
+        """Give up the rows that are left; return those that may have left this machine."""
+        # A row that is put while the call is cancelled is put all the same.
+        await parcel.stop(finish=finish)
+        rows = parcel.open_rows()
+        if not rows:
+            return set()
+        return await self._node.store.run(
+            let_go, rows, self._node.owner, now_ms(), queue=self._queue
+        )
 
     def _outcome(self, tally: Tally, error: SecurelinkError | None, kept: set[int]) -> Outcome:
-        own = tally.errors[0] if tally.errors else None
+        errors = tally.errors
+        own = errors[0] if errors else None
         if tally.open and own is None:
             own = error or LinkError("no receipt came in time")
             if kept & tally.open and not self._queue:
@@ -382,13 +364,13 @@ class Sending:
                 own = Unreachable(own.message, hint=own.hint)
         elif own is None and not tally.complete:
             own = error
-        if own is not None and len(tally.errors) + len(tally.open) > 1 and tally.rows > 1:
+        if own is not None and len(errors) + len(tally.open) > 1 and tally.rows > 1:
             failed = tally.rows - tally.delivered
             own = type(own)(
                 f"{failed} of {tally.rows} were not delivered: {own.message}", hint=own.hint
             )
         seconds = asyncio.get_running_loop().time() - self._began
-        queued = self._queue and bool(tally.open) and not tally.errors
+        queued = self._queue and bool(tally.open) and tally.complete and not errors
         endpoint = self._endpoint if tally.linked else None
         return Outcome(tally.id, self._peer.name, own, endpoint, seconds, tally, queued=queued)
 
@@ -407,26 +389,13 @@ class Sending:
         return max(parcel.moved_at + self._timeout, linked_at + GRACE) - now
 
     def _is_late(self, parcel: Parcel) -> bool:
-        deadline = self._deadline(parcel)
+        deadline = None if parcel.is_idle else self._deadline(parcel)
         return deadline is not None and asyncio.get_running_loop().time() >= deadline
 
 
 def _note(conn: sqlite3.Connection, key: bytes, connected: Connected, now: int) -> None:
     peers.touch(conn, key, now, connected.ready.name)
     addresses.used_endpoint(conn, key, connected.endpoint, now)
-
-
-def _settled(conn: sqlite3.Connection, seqs: Sequence[int]) -> list[Settled]:
-    """Those of the rows that have come to an end, or were refused for now."""
-    found = []
-    for seq in seqs:
-        row = outbox.get(conn, seq)
-        if row is None:
-            # Forgotten, long after it ended; how it ended, nobody here knows any more.
-            found.append(Settled(seq, State.UNCONFIRMED, None, outbox.FORGOTTEN))
-        elif row.state is not State.HANDED and (row.state, row.reason) != (State.WAITING, None):
-            found.append(Settled(seq, row.state, None, row.reason))
-    return found
 
 
 def _hang_up(dialling: asyncio.Task[Connected]) -> None:

@@ -1,7 +1,6 @@
-"""What one `send` has for one recipient: items, the rows that they are, what became of them.
+"""What one `send` has for one recipient: its items as rows of the outbox, and what became of them.
 
-An item is what a person gave: one text, one file or folder, one stream. A folder is as many rows
-as it holds, put while the first of them are already on their way.
+A folder is as many rows as it holds, put while the first of them are already on their way.
 """
 
 from __future__ import annotations
@@ -9,9 +8,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from securelink import sources
 from securelink.answers import Settled
@@ -22,10 +21,13 @@ from securelink.errors import (
     SecurelinkError,
     Skipped,
     SourceChanged,
+    SourceUnreadable,
+    StoreError,
     TransferError,
     Unreachable,
     UsageError,
 )
+from securelink.items import FilesItem, LinesItem, StreamItem, Tally, TextItem
 from securelink.messages import RefusalCode
 from securelink.progress import Phase
 from securelink.store import outbox, outbox_files
@@ -38,9 +40,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
 
     from securelink.directory import KnownPeer
-    from securelink.lines import Lines
+    from securelink.items import Item
     from securelink.node import Node
-    from securelink.sources import Argument
     from securelink.store.outbox_files import FileRow, Put
 
 _T = TypeVar("_T")
@@ -53,70 +54,6 @@ MOST_LINES_OPEN = 2000
 
 MOST_CHANGES = 3
 """How often a file that changes while it is sent is begun anew."""
-
-
-@dataclass(frozen=True, slots=True)
-class TextItem:
-    """A text; `id` is its 16 bytes."""
-
-    id: bytes
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class FilesItem:
-    """A file or folder; `given` is what the person wrote."""
-
-    given: str
-    argument: Argument
-
-
-@dataclass(frozen=True, slots=True)
-class StreamItem:
-    """What a descriptor gives until its end, under a name."""
-
-    name: str
-    descriptor: int
-
-
-@dataclass(frozen=True, slots=True)
-class LinesItem:
-    """Texts that come as the lines of a pipe do."""
-
-    lines: Lines
-    longest: int
-    """The most bytes of one."""
-
-
-Item: TypeAlias = TextItem | FilesItem | StreamItem | LinesItem
-
-
-@dataclass(slots=True)
-class Tally:
-    """How far an item is; sizes in bytes."""
-
-    item: Item
-    id: bytes
-    """The text's, the single file's, or the folder's group."""
-    total: int | None = 0
-    """Of all its files; None for a stream."""
-    files: int = 0
-    files_done: int = 0
-    done: int = 0
-    resumed: int = 0
-    changed: set[str] = field(default_factory=set)
-    """What started over because it is another file than at an earlier attempt."""
-    rows: int = 0
-    delivered: int = 0
-    linked: bool = False
-    """Our own link has delivered of it."""
-    open: set[int] = field(default_factory=set)
-    errors: list[SecurelinkError] = field(default_factory=list)
-    """Why rows were not delivered."""
-    complete: bool = False
-    """All its rows are put."""
-    refused_for_now: bool = False
-    """The peer does not take one of its files at present, so the others are not tried either."""
 
 
 @dataclass(slots=True)
@@ -145,6 +82,7 @@ class Parcel:
 
     Attributes:
         peer: the recipient.
+        failure: why not all could be put; None as long as all is well.
         tallies: one for each item, in order.
         phase: what is done at this moment.
         moved: the bytes of files that have gone, in whichever attempt.
@@ -164,6 +102,7 @@ class Parcel:
         skipped: Callable[[sources.Skipped], None] = lambda _: None,
     ) -> None:
         self.peer = peer
+        self.failure: BaseException | None = None
         self.tallies = [
             Tally(
                 item,
@@ -184,38 +123,48 @@ class Parcel:
         self._skipped = skipped
         self._rows: dict[int, _Row] = {}
         self._changes: dict[str, int] = {}
-        self._again: set[asyncio.Task[None]] = set()
+        self._work: set[asyncio.Task[None]] = set()
+        self._is_looking = False
         self._wake: Callable[[], None] = lambda: None
         self._present: _Row | None = None
 
     # ---- into the outbox
 
-    async def put(self) -> None:
-        """Put all rows into the outbox, texts first; a cancelled call may leave some out.
+    def start(self) -> None:
+        """Begin to put the rows into the outbox, texts first."""
+        self._start(self._put())
 
-        Raises:
-            StoreError: they can't be written.
-            UsageError: the ID of a text was used for another one.
-        """
+    async def stop(self, *, finish: bool) -> None:
+        """Put no more rows, or to *finish* all that are left; afterwards none comes any more."""
+        if not finish:
+            for task in self._work:
+                task.cancel()
+        while self._work:
+            await asyncio.wait(self._work)
+
+    async def _put(self) -> None:
         for tally in self.tallies:
             if isinstance(tally.item, TextItem):
-                await self._put_text(tally, tally.item)
+                await self._put_texts(tally, [tally.item])
+                tally.complete = True
         for tally in self.tallies:
-            match tally.item:
-                case FilesItem():
-                    await self._put_files(tally, tally.item.argument)
-                case StreamItem():
-                    await self._put_stream(tally, tally.item)
-                case LinesItem():
-                    await self._put_lines(tally, tally.item)
+            try:
+                match tally.item:
+                    case FilesItem():
+                        await self._put_files(tally, tally.item)
+                    case StreamItem():
+                        await self._put_stream(tally, tally.item)
+                    case LinesItem():
+                        await self._put_lines(tally, tally.item)
+            except SecurelinkError as error:
+                # What is put of it goes, and the other items too.
+                tally.failed.append(error)
+            tally.complete = True
+            self._move()
 
     def watch(self, wake: Callable[[], None]) -> None:
         """Have *wake* called whenever rows were put."""
         self._wake = wake
-
-    async def _put_text(self, tally: Tally, item: TextItem) -> None:
-        await self._put_texts(tally, [item])
-        tally.complete = True
 
     async def _put_texts(self, tally: Tally, texts: Sequence[TextItem]) -> None:
         writing = self._node.store.run(self._write_texts, texts, now_ms())
@@ -244,26 +193,32 @@ class Parcel:
     async def _put_lines(self, tally: Tally, item: LinesItem) -> None:
         """Put each line as it comes; what can't be a text is told, and the rest goes on."""
         told = 0
-        while lines := await item.lines.next():
+        while lines := await self._next_lines(item):
             texts = []
             for number, line in enumerate(lines, start=told + 1):
+                if len(line) > item.longest:
+                    tally.failed.append(
+                        UsageError(f"line {number} is longer than {item.longest} bytes")
+                    )
+                    continue
                 try:
                     text = line.decode()
                 except UnicodeDecodeError:
-                    tally.errors.append(UsageError(f"line {number} is not UTF-8"))
+                    tally.failed.append(UsageError(f"line {number} is not UTF-8"))
                     continue
-                if len(line) > item.longest:
-                    tally.errors.append(
-                        UsageError(f"line {number} is longer than {item.longest} bytes")
-                    )
-                elif text:
+                if text:
                     texts.append(TextItem(new_id(), text))
             told += len(lines)
             if texts:
                 await self._put_texts(tally, texts)
             await self._until_fewer_are_open()
-        tally.complete = True
-        self._move()
+
+    async def _next_lines(self, item: LinesItem) -> list[bytes]:
+        try:
+            return await item.lines.next()
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise SourceUnreadable(f"standard input cannot be read: {reason}") from None
 
     async def _until_fewer_are_open(self) -> None:
         while len(self._rows) > MOST_LINES_OPEN:
@@ -273,9 +228,9 @@ class Parcel:
     async def _put_stream(self, tally: Tally, item: StreamItem) -> None:
         stream = NewFile(item.name, b"", Kind.STREAM, None, now_ms() * 1_000_000, 0, 0o600)
         await self._put_batch(tally, [stream], tally.id)
-        tally.complete = True
 
-    async def _put_files(self, tally: Tally, argument: Argument) -> None:
+    async def _put_files(self, tally: Tally, item: FilesItem) -> None:
+        argument = item.argument
         group = await self._node.store.read(
             outbox_files.group_of,
             peer=self.peer.key.raw,
@@ -290,12 +245,10 @@ class Parcel:
                     self._skipped(each)
                     if each.path == argument.path:
                         path = os.fsdecode(each.path)
-                        tally.errors.append(TransferError(f"{path} is not sent: {each.reason}"))
+                        tally.failed.append(TransferError(f"{path} is not sent: {each.reason}"))
             files = [each for each in batch if isinstance(each, NewFile)]
             if files:
                 await self._put_batch(tally, files, tally.id)
-        tally.complete = True
-        self._move()
 
     async def _put_batch(self, tally: Tally, files: Sequence[NewFile], group: bytes) -> None:
         writing = self._node.store.run(
@@ -378,25 +331,37 @@ class Parcel:
         tally = own.tally
         if isinstance(settled.error, SourceChanged) and self._may_begin_anew(own):
             self._drop(settled.seq, own)
-            task = asyncio.create_task(self._put_anew(settled.seq, own))
-            self._again.add(task)
-            task.add_done_callback(self._again.discard)
+            self._start(self._put_anew(settled.seq, own))
             return
+        tally.open.discard(settled.seq)
+        if settled.state is State.WAITING:
+            tally.refused[settled.seq] = self._error(settled, own)
+            return
+        tally.refused.pop(settled.seq, None)
+        del self._rows[settled.seq]
         if settled.state is State.DELIVERED:
             tally.delivered += 1
             tally.linked |= settled.link is not None
             tally.done += own.size - own.sent if tally.total is not None else 0
             tally.files_done += own.is_file
-            own.sent = own.size
         else:
-            tally.refused_for_now |= settled.state is State.WAITING
-            tally.errors.append(self._error(settled, own))
-        tally.open.discard(settled.seq)
-        if settled.state is not State.WAITING:
-            del self._rows[settled.seq]
+            tally.failed.append(self._error(settled, own))
 
     def nothing_left(self) -> None:
-        """No row is on its way: those of which no end was told were ended by somebody else."""
+        """No file is on its way: those of which no end was told were ended by somebody else."""
+        if self._rows and not self._is_looking:
+            self._is_looking = True
+            self._start(self._look_for_ended())
+
+    async def look(self) -> None:
+        """See what another process, or an earlier one, has settled.
+
+        Raises:
+            StoreError: the store does not tell.
+        """
+        seqs = list(self._rows) if self._shared else self.own_texts
+        for settled in await self._node.store.read(_settled, seqs):
+            self.settled(settled)
 
     def begin_link(self) -> None:
         """A new link: what has no receipt is not known to have arrived."""
@@ -447,17 +412,13 @@ class Parcel:
 
         What was refused for now ends the rest of its item too.
         """
-        return not self._again and all(
-            tally.complete and (not tally.open or tally.refused_for_now) for tally in self.tallies
+        return self.failure is not None or (
+            not self._work and all(tally.is_done for tally in self.tallies)
         )
 
     def open_rows(self) -> list[int]:
         """The rows that have not come to an end."""
         return list(self._rows)
-
-    def watched_rows(self) -> list[int]:
-        """Those of them that another process may settle: texts by their ID, and what is shared."""
-        return self.open_rows() if self._shared else self.own_texts
 
     @property
     def present(self) -> str:
@@ -465,6 +426,30 @@ class Parcel:
         return self._present.label if self._present is not None else ""
 
     # ---- inside
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._work.add(task)
+        task.add_done_callback(self._has_ended)
+
+    def _has_ended(self, task: asyncio.Task[None]) -> None:
+        self._work.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            # Whoever waits for what can't come must know.
+            self.failure = self.failure or error
+        self.changed.set()
+
+    async def _look_for_ended(self) -> None:
+        files = [seq for seq, row in self._rows.items() if row.label]
+        try:
+            found = await self._node.store.read(_settled, files)
+        except StoreError:
+            # It is looked for again.
+            found = []
+        self._is_looking = False
+        for settled in found:
+            if settled.state is not State.WAITING:
+                self.settled(settled)
 
     def _move(self) -> None:
         self.moved_at = self._loop.time()
@@ -500,7 +485,7 @@ class Parcel:
             tally.changed.add(own.label)
         except SecurelinkError as error:
             tally.rows += 1
-            tally.errors.append(error)
+            tally.failed.append(error)
         self._move()
 
     def _error(self, settled: Settled, own: _Row) -> SecurelinkError:
@@ -538,6 +523,19 @@ async def _to_its_end(writing: Coroutine[Any, Any, _T]) -> AsyncIterator[_T]:
         yield task.result()
         raise
     yield task.result()
+
+
+def _settled(conn: sqlite3.Connection, seqs: Sequence[int]) -> list[Settled]:
+    """Those of the rows that have come to an end, or were refused for now."""
+    found = []
+    for seq in seqs:
+        row = outbox.get(conn, seq)
+        if row is None:
+            # Forgotten, long after it ended; how it ended, nobody here knows any more.
+            found.append(Settled(seq, State.UNCONFIRMED, None, outbox.FORGOTTEN))
+        elif row.state is not State.HANDED and (row.state, row.reason) != (State.WAITING, None):
+            found.append(Settled(seq, row.state, None, row.reason))
+    return found
 
 
 def unconfirmed(name: str, reason: str | None) -> NoReceipt:

@@ -35,7 +35,7 @@ ROWS: tuple[tuple[int, frozenset[str]], ...] = (
     (4, frozenset({"nat.ladder"})),
     (4, frozenset({"node", "acceptor", "answers"})),
     (4, frozenset({"connect", "choice", "outgoing", "following", "leaving"})),
-    (4, frozenset({"dispatch", "incoming"})),
+    (4, frozenset({"dispatch", "incoming", "items"})),
     (4, frozenset({"delivery", "pairing", "parcel"})),
     (5, frozenset({"server", "client", "outward"})),
     (6, frozenset({"service"})),

@@ -13,7 +13,7 @@ from securelink.cli.progress import shown
 from securelink.client import Sending
 from securelink.errors import ExitCode, SecurelinkError, Skipped, UsageError
 from securelink.ids import to_text
-from securelink.parcel import FilesItem, LinesItem, StreamItem, TextItem
+from securelink.items import FilesItem, LinesItem, StreamItem, TextItem
 from securelink.progress import Phase, Snapshot
 
 if TYPE_CHECKING:
@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from securelink.cli.wanted import Wanted
     from securelink.client import Outcome
     from securelink.directory import KnownPeer
+    from securelink.items import Item, Tally
     from securelink.node import Node
-    from securelink.parcel import Item, Parcel, Tally
+    from securelink.parcel import Parcel
 
 PRECEDENCE = (
     ExitCode.INTERRUPTED,

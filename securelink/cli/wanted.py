@@ -12,7 +12,7 @@ from securelink.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from securelink.parcel import Item
+    from securelink.items import Item
     from securelink.sources import Argument
 
 STREAM = "-"
@@ -103,8 +103,8 @@ class Wanted:
     def items(self) -> list[Item]:
         """The same for one recipient, in the order in which it goes; in the event loop."""
         from securelink.clock import new_id
+        from securelink.items import FilesItem, LinesItem, StreamItem, TextItem
         from securelink.lines import Lines
-        from securelink.parcel import FilesItem, LinesItem, StreamItem, TextItem
 
         items: list[Item] = []
         if self.text is not None:

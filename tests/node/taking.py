@@ -19,9 +19,9 @@ from securelink.delivery import Delivery
 from securelink.directory import KnownPeer
 from securelink.dispatch import Dispatch, Which
 from securelink.file_messages import Accept, Begin, Chunk, End, FileMessage, Offer, Prefix
+from securelink.items import FilesItem
 from securelink.messages import Receipt, Refused
 from securelink.outgoing import Outgoing
-from securelink.parcel import FilesItem
 from securelink.store import outbox_files
 from securelink.store.outbox_files import Kind, NewFile
 

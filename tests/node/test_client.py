@@ -42,8 +42,8 @@ from securelink.errors import (
     UsageError,
 )
 from securelink.identity import Identity
+from securelink.items import TextItem
 from securelink.messages import Receipt, RefusalCode, Text
-from securelink.parcel import TextItem
 from securelink.store import addresses, outbox, peers
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from parties import BOB, carried, introduce, put, rows, until
 from securelink.client import Sending
 from securelink.clock import new_id
 from securelink.errors import NoReceipt
-from securelink.parcel import TextItem
+from securelink.items import TextItem
 from securelink.store.outbox import State
 
 if TYPE_CHECKING:
