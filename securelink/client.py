@@ -165,7 +165,7 @@ class Sending:
             await parcel.until_not_idle()
             connected = await self._dial(parcel)
             if connected is None:
-                return
+                continue
             moved_at = parcel.moved_at
             error = await self._over(connected, parcel)
             if parcel.is_done():
@@ -183,7 +183,8 @@ class Sending:
             await asyncio.sleep(next(delays))
 
     async def _dial(self, parcel: Parcel) -> Connected | None:
-        """A link; None as soon as other processes have delivered all there is."""
+        """A link; None if there is nothing to dial for any more, or no longer for ever."""
+        deadline = self._deadline(parcel)
         dialling = asyncio.create_task(
             dial(
                 self._node,
@@ -191,25 +192,33 @@ class Sending:
                 self._peer.name,
                 self._endpoints,
                 self._node.hello(),
-                deadline=self._deadline(parcel),
+                deadline=deadline,
                 failed=self._failed,
             )
         )
-        watching = asyncio.create_task(self._until_settled(parcel))
+        watching = [asyncio.create_task(self._until_settled(parcel))]
+        if deadline is None and self._timeout is not None:
+            watching.append(asyncio.create_task(parcel.until_read()))
+        tasks = (dialling, *watching)
         try:
-            await asyncio.wait([dialling, watching], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            is_linked = dialling.done()
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
         except asyncio.CancelledError:
             dialling.add_done_callback(_hang_up)
-            raise
-        else:
-            if dialling.done():
-                return dialling.result()
-            dialling.add_done_callback(_hang_up)
-            return watching.result()
-        finally:
-            for task in (dialling, watching):
+            for task in tasks:
                 task.cancel()
-            await asyncio.wait([dialling, watching])
+            await asyncio.wait(tasks)
+            raise
+        if is_linked:
+            return dialling.result()
+        dialling.add_done_callback(_hang_up)
+        for each in watching:
+            if not each.cancelled():
+                each.result()
+        return None
 
     async def _endpoints(self) -> Sequence[Endpoint]:
         if not self._is_me or self._choice not in {"auto", *Kind}:

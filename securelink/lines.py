@@ -18,13 +18,14 @@ class Lines:
 
     Args:
         descriptor: open for reading, and left open.
-        longest: a line longer than this, in bytes, is cut there and its rest is dropped, so that
-            whoever takes it can say that it is too long.
+        longest: of a line longer than this, in bytes, no more is kept than whoever takes it needs
+            to say that it is too long.
     """
 
     def __init__(self, descriptor: int, longest: int) -> None:
         self._descriptor = descriptor
-        self._longest = longest
+        # One byte more than is allowed, and one that may belong to the end of the line.
+        self._kept = longest + 2
         self._loop = asyncio.get_running_loop()
         self._blocks: asyncio.Queue[bytes | OSError] = asyncio.Queue()
         self._room = threading.Semaphore(MOST_AHEAD)
@@ -56,13 +57,13 @@ class Lines:
         self._keep(first)
         if not others:
             return []
-        lines = [bytes(self._rest), *(line[: self._longest + 1] for line in others[:-1])]
+        lines = [bytes(self._rest), *(line[: self._kept] for line in others[:-1])]
         self._rest.clear()
         self._keep(others[-1])
         return [line.removesuffix(b"\r") for line in lines]
 
     def _keep(self, piece: bytes) -> None:
-        self._rest += piece[: self._longest + 1 - len(self._rest)]
+        self._rest += piece[: self._kept - len(self._rest)]
 
     def _read(self) -> None:
         while True:

@@ -401,6 +401,12 @@ class Parcel:
             self.changed.clear()
             await self.changed.wait()
 
+    async def until_read(self) -> None:
+        """Wait for the end of the lines."""
+        while self.reads_lines:
+            self.changed.clear()
+            await self.changed.wait()
+
     @property
     def stream(self) -> int | None:
         """The descriptor of the stream, if there is one."""
