@@ -272,6 +272,8 @@ class Incoming:
     def _kept(self, notes: Sequence[talk.Note], outcomes: Sequence[str | bool]) -> None:
         for note, outcome in zip(notes, outcomes, strict=True):
             match note, outcome:
+                case talk.Began(noted=noted), _:
+                    noted.set()
                 case talk.NameGroup(group, free_name), str(name):
                     self._jobs.append(talk.Named(group, free_name, name))
                 case ((talk.Landed(number) | talk.Same(number)), bool(new)):
@@ -281,6 +283,9 @@ class Incoming:
     def _not_kept(self, notes: Sequence[talk.Note], refusal: Refusal) -> None:
         for note in notes:
             match note:
+                case talk.Began(noted=noted):
+                    # It comes all the same, and starts over if it is cut.
+                    noted.set()
                 case talk.NameGroup(group, free_name):
                     self._jobs.append(talk.Named(group, free_name, refusal))
                 case talk.Landed(number) | talk.Same(number):

@@ -13,6 +13,8 @@ from securelink.boot import UNKNOWN, boot_id
 from securelink.errors import BadName, FileExists, NoRoom
 
 if TYPE_CHECKING:
+    import threading
+
     from securelink.admission import Booking, Refusal
     from securelink.file_messages import Offer
     from securelink.landing import Landed, Part
@@ -67,6 +69,8 @@ class File:
     """Of all its bytes so far; None if nobody wants their digest."""
     has_row: bool = False
     """It is in the table of files that can go on."""
+    noted: threading.Event | None = None
+    """Set once the row is in the store; None if nobody need wait for that."""
     synced: int = 0
     """Bytes that are certainly on the disk."""
     told: int = 0

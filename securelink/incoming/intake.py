@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 SYNC_EVERY = 256 << 20
 """Bytes after which what is here is put on the disk, so that a restart costs no more."""
 
+MOST_UNNOTED = 1 << 20
+"""Bytes of a large file that are written before it is in the store: if we die, they are lost."""
+
 MOST_CHUNKS = 512
 """Chunks that are written in one go; the kernel takes twice as many."""
 
@@ -201,10 +204,14 @@ class Intake:
         file = self._files.get(number)
         if file is not None and file.stage is Stage.WRITING:
             views = [chunk.data for chunk in chunks]
+            length = sum(map(len, views))
             with self._telling(file):
                 assert file.booking is not None
-                if refusal := file.booking.take(sum(map(len, views))):
+                if refusal := file.booking.take(length):
                     raise NotTaken(refusal)
+                if file.noted is not None and file.own_part.size + length > MOST_UNNOTED:
+                    file.noted.wait()
+                    file.noted = None
                 file.own_part.write(views)
                 if file.hash is not None:
                     for view in views:

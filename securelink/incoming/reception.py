@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -89,7 +90,8 @@ class Reception:
         """Its first byte comes: from now on it can be gone on with, if it is worth that."""
         if file.is_large:
             file.has_row = True
-            self._post(talk.Began(file.offer, boot_id()))
+            file.noted = threading.Event()
+            self._post(talk.Began(file.offer, boot_id(), file.noted))
 
     def _has_part(self, offer: Offer) -> bool:
         return os.path.lexists(part_path(self._root, self._peer.key.raw, offer.id))

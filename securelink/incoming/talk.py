@@ -13,6 +13,7 @@ from securelink.store import inbox, partials
 
 if TYPE_CHECKING:
     import sqlite3
+    import threading
     from typing import Literal
 
     from securelink.admission import Refusal
@@ -176,10 +177,14 @@ class Same:
 
 @dataclass(frozen=True, slots=True)
 class Began:
-    """A large file begins to arrive, from its first byte on."""
+    """A large file begins to arrive, from its first byte on.
+
+    `noted` is set when its row is in the store, or can't be.
+    """
 
     offer: Offer
     boot: str
+    noted: threading.Event
 
     def record(self, conn: sqlite3.Connection, peer: KnownPeer, now: int) -> bool:
         """Make its row."""

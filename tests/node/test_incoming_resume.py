@@ -22,7 +22,7 @@ from securelink import landing
 from securelink.boot import UNKNOWN, boot_id
 from securelink.errors import StoreBusy
 from securelink.file_messages import Begin, Chunk
-from securelink.incoming import intake, recover
+from securelink.incoming import intake, recover, talk
 from securelink.landing import Part, part_path
 from securelink.messages import RefusalCode
 
@@ -94,6 +94,48 @@ async def test_a_file_may_be_cut_many_times(tmp_path: Path) -> None:
         again = sender.offer(size=SIZE, ask=True, id=first.id)
         await sender.go_on(data, at, again)
         await sender.receipt(again)
+        assert it.lies() == {"a.bin": data}
+
+
+async def test_no_more_is_written_than_may_be_lost_before_the_row_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = content(SIZE)
+    begun, too_much = threading.Event(), threading.Event()
+    record, write = talk.Began.record, Part.write
+
+    def record_late(*args: Any) -> bool:
+        # As a busy disk would; who does not wait for it is here long before that.
+        too_much.wait(0.3)
+        begun.set()
+        return record(*args)
+
+    def watched_write(part: Part, views: Any) -> None:
+        write(part, views)
+        if part.size > MIB and not begun.is_set():
+            too_much.set()
+
+    monkeypatch.setattr(talk.Began, "record", record_late)
+    monkeypatch.setattr(Part, "write", watched_write)
+    async with receiver(tmp_path) as it:
+        sender = it.link()
+        offer = sender.bring("a.bin", data)
+        await sender.receipt(offer)
+        assert not too_much.is_set()
+        assert it.lies() == {"a.bin": data}
+
+
+async def test_a_file_whose_row_the_store_does_not_take_comes_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> bool:
+        raise StoreBusy("another process is writing")
+
+    data = content(SIZE)
+    monkeypatch.setattr(talk.Began, "record", fail)
+    async with receiver(tmp_path) as it:
+        sender = it.link()
+        await sender.receipt(sender.bring("a.bin", data))
         assert it.lies() == {"a.bin": data}
 
 
