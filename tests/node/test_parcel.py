@@ -614,10 +614,12 @@ async def test_a_bug_while_rows_are_put_does_not_wait_for_ever(
 ) -> None:
     monkeypatch.setattr(parcel, "BATCH", 2)
     put, calls = outbox_files.put, []
+    linked = threading.Event()
 
     def breaks_later(*args: Any, **kwargs: Any) -> Any:
         calls.append(args)
         if len(calls) == 2:
+            linked.wait(10)
             raise RuntimeError("a bug")
         return put(*args, **kwargs)
 
@@ -627,6 +629,7 @@ async def test_a_bug_while_rows_are_put_does_not_wait_for_ever(
     async with parties.node() as node, HandServer() as server:
         sent = Sent(node, bob_at(server), item(tmp_path / "source" / "many"), timeout=None)
         Taker(await server.call(), willing=True)
+        linked.set()
         with pytest.raises(RuntimeError, match="a bug"):
             await sent.task
 
