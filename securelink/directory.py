@@ -105,14 +105,15 @@ def read(conn: sqlite3.Connection, configured: Mapping[str, ConfiguredPeer]) -> 
     for name, entry in configured.items():
         stored = known.get(entry.key.raw)
         learned = stored.endpoints if stored else addresses.endpoints(conn, entry.key.raw)
+        last_seen, calls_itself = peers.contact(conn, entry.key.raw) or (None, "")
         known[entry.key.raw] = KnownPeer(
             name=name,
             key=entry.key,
             endpoints=tuple(dict.fromkeys((*entry.endpoints, *learned))),
-            calls_itself=stored.calls_itself if stored else "",
+            calls_itself=stored.calls_itself if stored else calls_itself,
             configured=True,
             paired_at=stored.paired_at if stored else None,
-            last_seen=stored.last_seen if stored else None,
+            last_seen=stored.last_seen if stored else last_seen,
         )
     return Directory(_apart(known.values()))
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
+from securelink.store import tries
 from securelink.store.outbox import marks
 
 if TYPE_CHECKING:
@@ -37,7 +38,8 @@ _REGROUP = "UPDATE outbox_files SET group_id = ?"
 # No text has an empty digest: none can pass for a file under its ID.
 _INSERT = (
     "INSERT INTO outbox"
-    " (seq, id, kind, peer, sent_at, owner, shared, deadline, state, digest, text)"
+    " (seq, id, kind, peer, sent_at, owner, shared, deadline, lives_until, tries_before,"
+    " state, digest, text)"
 )
 _AS_NEW = ("waiting", b"", "")
 _INSERT_FILE = "INSERT INTO outbox_files (seq, group_id, name, path, size, mtime, inode, mode)"
@@ -70,6 +72,7 @@ class Terms:
     owner: str | None
     shared: bool
     deadline: int | None
+    lives_until: int | None
 
 
 def earlier(
@@ -123,7 +126,16 @@ def insert(
 ) -> None:
     """Make rows for files, each given with its `seq` and its ID."""
     # Plain values: Python's module takes microseconds to see what an enum or a bool is.
-    same = (terms.peer, terms.sent_at, terms.owner, int(terms.shared), terms.deadline, *_AS_NEW)
+    same = (
+        terms.peer,
+        terms.sent_at,
+        terms.owner,
+        int(terms.shared),
+        terms.deadline,
+        terms.lives_until,
+        tries.count(conn, terms.peer),
+        *_AS_NEW,
+    )
     _insert(conn, _INSERT, [(seq, made, file.kind.value, *same) for seq, made, file in files])
     _insert(conn, _INSERT_FILE, [(seq, group, *_columns(file)) for seq, _, file in files])
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from securelink.errors import UsageError
+from securelink.store import aging, notices, tries
 
 if TYPE_CHECKING:
     import sqlite3
@@ -32,7 +33,7 @@ HANDED_KEPT = 60 * DAY
 remembers its ID (`inbox.SEEN_KEPT`), so that it can't arrive twice."""
 
 REFUSED_KEPT = 30 * DAY
-"""How long a refused or unconfirmed row is kept for a person to find, in ms."""
+"""How long a refused, expired or unconfirmed row is kept for a person to find, in ms."""
 
 UNFINISHED_KEPT = 30 * DAY
 """How long the row of a withdrawn file is kept, so that a later attempt goes on under its ID, in
@@ -55,23 +56,34 @@ class State(enum.StrEnum):
     """The peer will never take it."""
     WITHDRAWN = "withdrawn"
     """Given up here."""
+    EXPIRED = "expired"
+    """It has never left, and has waited for as long as it was to."""
     UNCONFIRMED = "unconfirmed"
     """It may have left, and no receipt is waited for any more: nobody here knows."""
 
 
 TRANSITIONS: dict[State, frozenset[State]] = {
     # `hand`; `delivered`, for a copy on another link; `refused`; `withdraw`, `cancel_peer` and the
-    # deadline; if it was handed over before, `cancel_peer` and `prune` as below
+    # deadline; `prune`, when its life is over; if it was handed over before, `cancel_peer` and
+    # `prune` as below
     State.WAITING: frozenset(
-        {State.HANDED, State.DELIVERED, State.REFUSED, State.WITHDRAWN, State.UNCONFIRMED}
+        {
+            State.HANDED,
+            State.DELIVERED,
+            State.REFUSED,
+            State.WITHDRAWN,
+            State.EXPIRED,
+            State.UNCONFIRMED,
+        }
     ),
-    # `delivered`; `refused` for good or for now; `take_back`; `cancel_peer`, and `prune`, when it
-    # was handed over too long ago
+    # `delivered`; `refused` for good or for now; `take_back`; `cancel_peer`, and `prune`, when its
+    # life is over or it was handed over too long ago
     State.HANDED: frozenset({State.DELIVERED, State.REFUSED, State.WAITING, State.UNCONFIRMED}),
     State.DELIVERED: frozenset(),
     # `put` tries again under the same ID; a late receipt is the truth, whatever was given up
     State.REFUSED: frozenset({State.WAITING, State.DELIVERED}),
     State.WITHDRAWN: frozenset({State.WAITING, State.DELIVERED}),
+    State.EXPIRED: frozenset({State.WAITING, State.DELIVERED}),
     State.UNCONFIRMED: frozenset({State.WAITING, State.DELIVERED}),
 }
 
@@ -83,8 +95,8 @@ QUEUED = "(owner IS NULL OR shared) AND state IN ('waiting', 'handed')"
 
 _QUEUED = f"kind = 'text' AND {QUEUED}"
 _PUT_AGAIN = (
-    "UPDATE outbox SET owner = ?, shared = ?, deadline = ?, reason = NULL, ended_at = NULL,"
-    " state = CASE state WHEN 'handed' THEN 'handed' ELSE 'waiting' END"
+    "UPDATE outbox SET owner = ?, shared = ?, deadline = ?, lives_until = ?, reason = NULL,"
+    " ended_at = NULL, state = CASE state WHEN 'handed' THEN 'handed' ELSE 'waiting' END"
 )
 _BURY_WAITING = (
     "UPDATE outbox SET state = 'withdrawn', owner = NULL, ended_at = ?,"
@@ -92,6 +104,27 @@ _BURY_WAITING = (
 )
 _BURY_HANDED = "UPDATE outbox SET owner = NULL WHERE state = 'handed'"
 _OWNED = "owner = ? AND state IN ('waiting', 'handed')"  # in the words of the index outbox_owned
+_LIFE_IS_OVER = "SELECT seq FROM outbox WHERE lives_until <= ? AND state IN ('waiting', 'handed')"
+_OWES_FOR_TOO_LONG = (
+    "SELECT seq FROM outbox WHERE (state = 'handed' OR state = 'waiting' AND owner IS NULL)"
+    " AND handed_at < ? AND ended_at IS NULL"
+)
+_UNCONFIRMED = (
+    "UPDATE outbox SET state = 'unconfirmed', reason = 'no receipt ever came', ended_at = ?"
+    " WHERE seq = ?"
+)
+_TOO_OLD = (
+    "UPDATE outbox SET reason = 'it has waited for too long', ended_at = ?,"
+    " state = CASE WHEN handed_at IS NULL THEN 'expired' ELSE 'unconfirmed' END WHERE seq = ?"
+)
+_INSERT = (
+    "INSERT INTO outbox (id, peer, text, digest, sent_at, state, owner, shared, deadline,"
+    " lives_until, tries_before) VALUES (?, ?, ?, ?, ?, 'waiting', ?, ?, ?, ?, ?)"
+)
+_HAND = (
+    "UPDATE outbox SET state = 'handed', handed_at = coalesce(handed_at, ?), hands = hands + 1"
+    " WHERE seq = ? AND (state = 'handed' OR state = 'waiting' AND ifnull(deadline > ?, 1))"
+)
 _WITHDRAW_OVERDUE = (
     "UPDATE outbox SET state = 'withdrawn', reason = 'not handed over in time', ended_at = ?"
     " WHERE state = 'waiting' AND deadline <= ?"
@@ -109,6 +142,7 @@ _KEPT = tuple(
         (State.DELIVERED, ENDED_KEPT),
         (State.WITHDRAWN, withdrawn_kept),
         (State.REFUSED, REFUSED_KEPT),
+        (State.EXPIRED, REFUSED_KEPT),
         (State.UNCONFIRMED, REFUSED_KEPT),
     )
 )
@@ -149,6 +183,7 @@ def put(
     owner: str | None = None,
     shared: bool = False,
     deadline: int | None = None,
+    life: int | None = None,
 ) -> int:
     """Put a message into the outbox and return its `seq`.
 
@@ -164,6 +199,7 @@ def put(
         owner: the process that delivers it; None for whichever has a link.
         shared: the owner only waits for whichever has a link.
         deadline: when it may no longer be handed over for the first time, in ms since 1970.
+        life: for how long it may wait, in ms of the store's own time; None for as long as it takes.
 
     Raises:
         UsageError: if that ID was used for another text to this peer.
@@ -174,9 +210,19 @@ def put(
     ).fetchone()
     if row is None:
         seq = conn.execute(
-            "INSERT INTO outbox (id, peer, text, digest, sent_at, state, owner, shared, deadline)"
-            " VALUES (?, ?, ?, ?, ?, 'waiting', ?, ?, ?)",
-            (message_id, peer, text, digest, sent_at, owner, shared, deadline),
+            _INSERT,
+            (
+                message_id,
+                peer,
+                text,
+                digest,
+                sent_at,
+                owner,
+                shared,
+                deadline,
+                end_of_life(conn, life),
+                tries.count(conn, peer),
+            ),
         ).lastrowid
         assert seq is not None
         return seq
@@ -186,7 +232,7 @@ def put(
             "this ID was used before, for another text", hint="take a new ID for a new text"
         )
     if state != State.DELIVERED:
-        put_again(conn, [seq], owner=owner, shared=shared, deadline=deadline)
+        put_again(conn, [seq], owner=owner, shared=shared, deadline=deadline, life=life)
     return int(seq)
 
 
@@ -197,9 +243,18 @@ def put_again(
     owner: str | None,
     shared: bool,
     deadline: int | None,
+    life: int | None = None,
 ) -> None:
     """Have rows, of which none is delivered, belong to *owner*; what was given up goes again."""
-    conn.execute(f"{_PUT_AGAIN} WHERE seq IN ({marks(seqs)})", (owner, shared, deadline, *seqs))
+    conn.execute(
+        f"{_PUT_AGAIN} WHERE seq IN ({marks(seqs)})",
+        (owner, shared, deadline, end_of_life(conn, life), *seqs),
+    )
+
+
+def end_of_life(conn: sqlite3.Connection, life: int | None) -> int | None:
+    """Return when what is put now expires, in ms of the store's own time; None for never."""
+    return None if life is None else aging.age(conn) + life
 
 
 def hand(conn: sqlite3.Connection, seqs: Iterable[int], now: int) -> list[int]:
@@ -210,11 +265,7 @@ def hand(conn: sqlite3.Connection, seqs: Iterable[int], now: int) -> list[int]:
     """
     handed = []
     for seq in seqs:
-        changed = conn.execute(
-            "UPDATE outbox SET state = 'handed', handed_at = coalesce(handed_at, ?) WHERE seq = ?"
-            " AND (state = 'handed' OR state = 'waiting' AND ifnull(deadline > ?, 1))",
-            (now, seq, now),
-        ).rowcount
+        changed = conn.execute(_HAND, (now, seq, now)).rowcount
         if changed:
             handed.append(seq)
         else:
@@ -264,7 +315,12 @@ def refused(
         " WHERE peer = ? AND id = ? AND state IN ('waiting', 'handed')",
         (state, reason, ended_at, peer, message_id),
     ).rowcount
-    return _seq_and_kind(conn, peer, message_id)[0] if changed else None
+    if not changed:
+        return None
+    seq, _ = _seq_and_kind(conn, peer, message_id)
+    if permanent:
+        notices.add(conn, [seq], now)
+    return seq
 
 
 def withdraw(conn: sqlite3.Connection, seq: int, now: int, reason: str | None = None) -> bool:
@@ -376,12 +432,11 @@ def cancel_peer(conn: sqlite3.Connection, peer: bytes, now: int) -> int:
 def prune(conn: sqlite3.Connection, now: int) -> None:
     """End what its deadline or its age has overtaken, and forget rows that ended long ago."""
     conn.execute(_WITHDRAW_OVERDUE, (now, now))
-    conn.execute(
-        "UPDATE outbox SET state = 'unconfirmed', reason = 'no receipt ever came', ended_at = ?"
-        " WHERE (state = 'handed' OR state = 'waiting' AND owner IS NULL)"
-        " AND handed_at < ? AND ended_at IS NULL",
-        (now, now - HANDED_KEPT),
-    )
+    too_old = _seqs(conn, _LIFE_IS_OVER, (aging.observe(conn, now),))
+    conn.executemany(_TOO_OLD, ((now, seq) for seq in too_old))
+    owing = _seqs(conn, _OWES_FOR_TOO_LONG, (now - HANDED_KEPT,))
+    conn.executemany(_UNCONFIRMED, ((now, seq) for seq in owing))
+    notices.add(conn, [*too_old, *owing], now)
     conn.executemany(
         "DELETE FROM outbox WHERE state = ? AND kind = ? AND ended_at < ?",
         ((state, kind, now - kept) for state, kind, kept in _KEPT),
@@ -391,6 +446,10 @@ def prune(conn: sqlite3.Connection, now: int) -> None:
 def marks(values: Collection[object]) -> str:
     """Return the marks that stand for as many values in a statement."""
     return ", ".join("?" * len(values))
+
+
+def _seqs(conn: sqlite3.Connection, statement: str, values: tuple[int, ...]) -> list[int]:
+    return sorted(seq for (seq,) in conn.execute(statement, values))
 
 
 def _seq_and_kind(conn: sqlite3.Connection, peer: bytes, message_id: bytes) -> tuple[int, str]:

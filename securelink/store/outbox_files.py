@@ -108,6 +108,7 @@ def put(
     owner: str | None,
     shared: bool = False,
     deadline: int | None = None,
+    life: int | None = None,
 ) -> list[Put]:
     """Put files into the outbox, each in the row of its earlier attempt if there is one.
 
@@ -126,6 +127,8 @@ def put(
         owner: the process that delivers them; None for whichever has a link.
         shared: the owner only waits for whichever has a link.
         deadline: when they may no longer be handed over for the first time, in ms since 1970.
+        life: for how long they may wait, in ms of the store's own time; None for as long as it
+            takes.
 
     Returns:
         What was done, one for each of *files*.
@@ -151,9 +154,10 @@ def put(
                 done.append(Put(newest, changed=bool(found) and found[0].began, resumed=False))
         attempts.supersede(conn, superseded, sent_at)
         seqs = [attempt.seq for attempt, _ in taken]
-        outbox.put_again(conn, seqs, owner=owner, shared=shared, deadline=deadline)
+        outbox.put_again(conn, seqs, owner=owner, shared=shared, deadline=deadline, life=life)
         attempts.regroup(conn, taken, group)
-        terms = attempts.Terms(peer, sent_at, owner, shared, deadline)
+        lives_until = outbox.end_of_life(conn, life)
+        terms = attempts.Terms(peer, sent_at, owner, shared, deadline, lives_until)
         attempts.insert(conn, [(seq, new_id(), file) for seq, file in fresh], group, terms)
     return done
 

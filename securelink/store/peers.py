@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from securelink import names
 from securelink.errors import UnknownPeer, UsageError
-from securelink.store import addresses, invites, outbox
+from securelink.store import addresses, invites, outbox, tries
 
 if TYPE_CHECKING:
     import sqlite3
@@ -200,10 +200,26 @@ def rename(conn: sqlite3.Connection, old: str, new: str, taken: Collection[str])
 
 def touch(conn: sqlite3.Connection, key: bytes, now: int, calls_itself: str | None = None) -> None:
     """Note that the peer was here just now, and what it calls itself if it said so."""
-    conn.execute(
+    changed = conn.execute(
         "UPDATE peers SET last_seen = ?, calls_itself = ifnull(?, calls_itself) WHERE key = ?",
         (now, calls_itself, key),
-    )
+    ).rowcount
+    if not changed:
+        # A peer of the configuration.
+        conn.execute(
+            "INSERT INTO contacts (peer, last_seen, calls_itself) VALUES (?, ?, ifnull(?, ''))"
+            " ON CONFLICT (peer) DO UPDATE SET last_seen = excluded.last_seen,"
+            " calls_itself = ifnull(?, calls_itself)",
+            (key, now, calls_itself, calls_itself),
+        )
+
+
+def contact(conn: sqlite3.Connection, key: bytes) -> tuple[int, str] | None:
+    """Return when a peer of the configuration was last here, and what it calls itself."""
+    row = conn.execute(
+        "SELECT last_seen, calls_itself FROM contacts WHERE peer = ?", (key,)
+    ).fetchone()
+    return None if row is None else (int(row[0]), str(row[1]))
 
 
 def remove(conn: sqlite3.Connection, name: str, now: int) -> Removed:
@@ -218,6 +234,7 @@ def remove(conn: sqlite3.Connection, name: str, now: int) -> Removed:
     cancelled = outbox.cancel_peer(conn, peer.key, now)
     revoked = peer.invite is not None and invites.revoke_hash(conn, peer.invite)
     addresses.forget(conn, peer.key)
+    tries.forget(conn, peer.key)
     conn.execute("DELETE FROM peers WHERE key = ?", (peer.key,))
     return Removed(peer, cancelled, revoked)
 

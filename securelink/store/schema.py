@@ -207,7 +207,116 @@ CREATE TABLE landings (
 CREATE INDEX landings_by_time ON landings (made_at);
 """
 
-MIGRATIONS: tuple[str, ...] = (_VERSION_1, _VERSION_2, _VERSION_3)
+_VERSION_4 = """
+-- Made anew, as SQLite can't change the states that a column may have. `lives_until` is in the
+-- store's own time, see aging; `tries_before` is how often the peer had been tried in vain when the
+-- row was put, see tries.
+CREATE TABLE outbox_new (
+    seq          INTEGER PRIMARY KEY AUTOINCREMENT,
+    kind         TEXT NOT NULL DEFAULT 'text'
+                 CHECK (kind IN ('text', 'file', 'folder', 'stream')),
+    peer         BLOB NOT NULL CHECK (length(peer) = 32),
+    id           BLOB NOT NULL CHECK (length(id) = 16),
+    digest       BLOB NOT NULL,
+    sent_at      INTEGER NOT NULL,
+    state        TEXT NOT NULL
+                 CHECK (state IN ('waiting', 'handed', 'delivered', 'refused', 'withdrawn',
+                                  'expired', 'unconfirmed')),
+    owner        TEXT,
+    shared       INTEGER NOT NULL DEFAULT 0,
+    deadline     INTEGER,
+    lives_until  INTEGER,
+    reason       TEXT,
+    handed_at    INTEGER,
+    hands        INTEGER NOT NULL DEFAULT 0,
+    tries_before INTEGER NOT NULL DEFAULT 0,
+    ended_at     INTEGER,
+    text         TEXT NOT NULL, -- last, as a long one stands on further pages
+    UNIQUE (peer, id)
+);
+INSERT INTO outbox_new (seq, kind, peer, id, digest, sent_at, state, owner, shared, deadline,
+                        reason, handed_at, hands, ended_at, text)
+    SELECT seq, kind, peer, id, digest, sent_at, state, owner, shared, deadline,
+           reason, handed_at, handed_at IS NOT NULL, ended_at, text FROM outbox;
+-- A number that was given once is not given again.
+UPDATE sqlite_sequence SET seq = (SELECT seq FROM sqlite_sequence WHERE name = 'outbox')
+    WHERE name = 'outbox_new' AND EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'outbox');
+INSERT INTO sqlite_sequence (name, seq)
+    SELECT 'outbox_new', seq FROM sqlite_sequence WHERE name = 'outbox'
+    AND NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'outbox_new');
+DROP TABLE outbox;
+ALTER TABLE outbox_new RENAME TO outbox;
+
+CREATE INDEX outbox_queued_texts ON outbox (peer, seq)
+    WHERE kind = 'text' AND (owner IS NULL OR shared) AND state IN ('waiting', 'handed');
+CREATE INDEX outbox_queued_files ON outbox (peer, seq)
+    WHERE kind IN ('file', 'folder') AND (owner IS NULL OR shared)
+          AND state IN ('waiting', 'handed');
+CREATE INDEX outbox_owned ON outbox (owner, peer, kind <> 'text', seq)
+    WHERE owner IS NOT NULL AND state IN ('waiting', 'handed');
+CREATE INDEX outbox_deadlines ON outbox (deadline)
+    WHERE deadline IS NOT NULL AND state = 'waiting';
+CREATE INDEX outbox_lives ON outbox (lives_until)
+    WHERE lives_until IS NOT NULL AND state IN ('waiting', 'handed');
+CREATE INDEX outbox_handed ON outbox (handed_at)
+    WHERE handed_at IS NOT NULL AND ended_at IS NULL;
+CREATE INDEX outbox_ended ON outbox (state, kind, ended_at) WHERE ended_at IS NOT NULL;
+
+-- How much of a file that somebody waits for another process has sent, in bytes.
+ALTER TABLE outbox_files ADD COLUMN sent INTEGER NOT NULL DEFAULT 0;
+
+-- The store's own time: see aging.
+CREATE TABLE aging (
+    one         INTEGER PRIMARY KEY CHECK (one = 1),
+    age         INTEGER NOT NULL,
+    observed_at INTEGER NOT NULL
+);
+
+-- Peers that were dialled for their queued rows, in vain.
+CREATE TABLE tries (
+    peer     BLOB PRIMARY KEY CHECK (length(peer) = 32),
+    count    INTEGER NOT NULL,
+    tried_at INTEGER NOT NULL,
+    reason   TEXT -- NULL once one went well
+);
+
+-- What was queued and ended undelivered: told by following `seq`, as the inbox is.
+CREATE TABLE notices (
+    seq    INTEGER PRIMARY KEY AUTOINCREMENT,
+    at     INTEGER NOT NULL,
+    peer   BLOB NOT NULL CHECK (length(peer) = 32),
+    id     BLOB NOT NULL CHECK (length(id) = 16),
+    kind   TEXT NOT NULL,
+    name   TEXT, -- of a file
+    state  TEXT NOT NULL,
+    reason TEXT
+);
+CREATE INDEX notices_by_time ON notices (at);
+
+-- Links that last longer than a moment, by the process that has them: see links.
+CREATE TABLE links (
+    owner       TEXT NOT NULL,
+    number      INTEGER NOT NULL,
+    peer        BLOB NOT NULL CHECK (length(peer) = 32),
+    dialled     INTEGER NOT NULL,
+    takes_files INTEGER NOT NULL,
+    kind        TEXT NOT NULL,
+    host        TEXT NOT NULL,
+    port        INTEGER NOT NULL,
+    since       INTEGER NOT NULL,
+    PRIMARY KEY (owner, number)
+) WITHOUT ROWID;
+CREATE INDEX links_by_peer ON links (peer);
+
+-- When peers of the configuration, which have no row in peers, were here, and their own names.
+CREATE TABLE contacts (
+    peer         BLOB PRIMARY KEY CHECK (length(peer) = 32),
+    last_seen    INTEGER NOT NULL,
+    calls_itself TEXT NOT NULL
+);
+"""
+
+MIGRATIONS: tuple[str, ...] = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4)
 """SQL scripts; the one at index n leads from version n to n + 1."""
 
 

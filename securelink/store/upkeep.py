@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from securelink.store import addresses, inbox, invites, mappings, outbox, partials
+from securelink.store import addresses, inbox, invites, mappings, notices, outbox, partials
 
 if TYPE_CHECKING:
     import sqlite3
@@ -18,3 +18,4 @@ def prune(conn: sqlite3.Connection, now: int) -> None:
     addresses.prune(conn, now)
     mappings.prune(conn, now)
     partials.prune(conn, now)
+    notices.prune(conn, now)

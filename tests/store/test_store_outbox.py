@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from securelink.errors import ExitCode, UsageError
-from securelink.store import inbox, outbox
+from securelink.store import inbox, notices, outbox, tries
 from securelink.store.database import Database
 from securelink.store.outbox import OutboxRow, State
 
@@ -32,6 +32,7 @@ def put(
     owner: str | None = None,
     shared: bool = False,
     deadline: int | None = None,
+    life: int | None = None,
 ) -> int:
     return outbox.put(
         conn,
@@ -42,6 +43,7 @@ def put(
         owner=owner,
         shared=shared,
         deadline=deadline,
+        life=life,
     )
 
 
@@ -380,6 +382,11 @@ def test_prune(conn: sqlite3.Connection) -> None:
     assert left() == []
 
 
+def expire(conn: sqlite3.Connection) -> None:
+    put(conn, life=0)
+    outbox.prune(conn, 20)
+
+
 STEPS: dict[tuple[State, State], Callable[[sqlite3.Connection, int], object]] = {
     (State.WAITING, State.HANDED): lambda conn, seq: outbox.hand(conn, [seq], 20),
     (State.WAITING, State.DELIVERED): lambda conn, _: delivered(conn),
@@ -389,6 +396,9 @@ STEPS: dict[tuple[State, State], Callable[[sqlite3.Connection, int], object]] = 
     (State.HANDED, State.REFUSED): lambda conn, _: refused(conn),
     (State.HANDED, State.WAITING): lambda conn, _: refused(conn, permanent=False),
     (State.WAITING, State.UNCONFIRMED): lambda conn, _: outbox.cancel_peer(conn, BOB, 20),
+    (State.WAITING, State.EXPIRED): lambda conn, _: expire(conn),
+    (State.EXPIRED, State.WAITING): lambda conn, _: put(conn),
+    (State.EXPIRED, State.DELIVERED): lambda conn, _: delivered(conn),
     (State.REFUSED, State.WAITING): lambda conn, _: put(conn),
     (State.REFUSED, State.DELIVERED): lambda conn, _: delivered(conn),
     (State.WITHDRAWN, State.WAITING): lambda conn, _: put(conn),
@@ -416,6 +426,60 @@ def test_every_transition_in_the_table_happens(conn: sqlite3.Connection) -> None
         assert get(conn, seq).state is old
         step(conn, seq)
         assert get(conn, seq).state is new
+
+
+def test_what_has_waited_for_too_long_ends_and_is_told(conn: sqlite3.Connection) -> None:
+    outbox.prune(conn, 0)
+    never = put(conn, 1)
+    short, left = put(conn, 2, life=10 * DAY), put(conn, 3, life=10 * DAY)
+    owned = put(conn, 4, life=10 * DAY, owner="a process")
+    outbox.hand(conn, [left], 5)
+    for day in range(1, 10):
+        outbox.prune(conn, day * DAY)
+    assert {get(conn, seq).state for seq in (short, owned)} == {State.WAITING}
+    outbox.prune(conn, 10 * DAY)
+    assert [get(conn, seq).state for seq in (never, short, left, owned)] == [
+        State.WAITING,
+        State.EXPIRED,
+        State.UNCONFIRMED,
+        State.EXPIRED,
+    ]
+    assert [(each.id, each.state, each.reason) for each in notices.after(conn, 0)] == [
+        (number(2), "expired", "it has waited for too long"),
+        (number(3), "unconfirmed", "it has waited for too long"),
+    ]
+
+
+def test_put_again_it_lives_anew(conn: sqlite3.Connection) -> None:
+    seq = put(conn, life=1000)
+    outbox.prune(conn, 0)
+    outbox.prune(conn, DAY)
+    assert get(conn, seq).state is State.EXPIRED
+    assert put(conn, life=1000) == seq
+    outbox.prune(conn, DAY)
+    assert get(conn, seq).state is State.WAITING
+
+
+def test_a_refusal_of_what_is_queued_is_told(conn: sqlite3.Connection) -> None:
+    put(conn, 1, owner="a process")
+    put(conn, 2)
+    put(conn, 3)
+    refused(conn, 1)
+    refused(conn, 2)
+    refused(conn, 3, permanent=False)
+    (notice,) = notices.after(conn, 0)
+    assert (notice.peer, notice.id, notice.kind, notice.name) == (BOB, number(2), "text", None)
+    assert (notice.state, notice.reason, notice.at) == ("refused", "too long", 30)
+
+
+def test_a_row_knows_how_often_it_was_handed_and_its_peer_tried(conn: sqlite3.Connection) -> None:
+    tries.note_failure(conn, BOB, "no answer", 1)
+    seq = put(conn)
+    outbox.hand(conn, [seq], 20)
+    refused(conn, permanent=False)
+    outbox.hand(conn, [seq], 21)
+    found = conn.execute("SELECT hands, tries_before FROM outbox").fetchone()
+    assert found == (2, 1)
 
 
 def test_two_processes_race_for_a_row(path: Path) -> None:

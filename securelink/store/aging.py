@@ -1,0 +1,40 @@
+"""The store's own time, by which what is queued expires.
+
+It only goes on, and by a day at most between two looks at the machine's clock: so neither a clock
+that is set wrong for a while nor a machine that was off for weeks takes messages out of the queue.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import sqlite3
+
+MOST_AT_ONCE = 86_400_000
+"""How far one look takes it on at most, in ms."""
+
+LEAST_AT_ONCE = 60_000
+"""What has passed is written down from so much on, in ms: a short command need not write at all."""
+
+
+def age(conn: sqlite3.Connection) -> int:
+    """Return how old the store is by its own time, in ms, as of the last look."""
+    row = conn.execute("SELECT age FROM aging").fetchone()
+    return 0 if row is None else int(row[0])
+
+
+def observe(conn: sqlite3.Connection, now: int) -> int:
+    """Take the store's time on to *now*, in ms since 1970, and return its age in ms."""
+    row = conn.execute("SELECT age, observed_at FROM aging").fetchone()
+    if row is None:
+        conn.execute("INSERT INTO aging (one, age, observed_at) VALUES (1, 0, ?)", (now,))
+        return 0
+    before, observed_at = map(int, row)
+    passed = now - observed_at
+    if 0 <= passed < LEAST_AT_ONCE:
+        # It counts at a later look.
+        return before
+    grown = before + min(max(passed, 0), MOST_AT_ONCE)
+    conn.execute("UPDATE aging SET age = ?, observed_at = ?", (grown, now))
+    return grown
