@@ -101,7 +101,7 @@ async def dial(
     best = 0, False
     for delay in backoff.delays(FIRST_DELAY, LONGEST_DELAY, random.random):
         try:
-            return await _connect(node, peer, name, await endpoints(), hello, deadline)
+            return await connect(node, peer, name, await endpoints(), hello, deadline)
         except (NotThem, LinkError) as error:
             # A round that the deadline has cut short knows less than one that was not.
             rank = _nearness(error), loop.time() < deadline
@@ -121,14 +121,21 @@ def _nearness(error: NotThem | LinkError) -> int:
     return 1 if isinstance(error, NotThem) else 2
 
 
-async def _connect(
+async def connect(
     node: Node,
     peer: PublicKey,
     name: str,
     endpoints: Sequence[Endpoint],
     hello: ClientHello,
-    deadline: float,
+    deadline: float = math.inf,
 ) -> Connected:
+    """Try each endpoint once, side by side; return the link to the first that is `peer`.
+
+    Args:
+        deadline: when to give up, in the event loop's time.
+
+    Raises: as `dial`.
+    """
     link, endpoint = await _race(node, peer, name, in_order(endpoints), hello, deadline)
     try:
         link.proceed()

@@ -118,6 +118,14 @@ def read(conn: sqlite3.Connection, configured: Mapping[str, ConfiguredPeer]) -> 
     return Directory(_apart(known.values()))
 
 
+def note_seen(
+    conn: sqlite3.Connection, peer: KnownPeer, now: int, calls_itself: str | None = None
+) -> None:
+    """Note that a peer was here at *now*, in ms since 1970, and what it calls itself if it said."""
+    if not peers.touch(conn, peer.key.raw, now, calls_itself) and peer.configured:
+        peers.touch_contact(conn, peer.key.raw, now, calls_itself)
+
+
 def _apart(known: Iterable[KnownPeer]) -> Iterable[KnownPeer]:
     """A paired peer gives way when the configuration uses its name for another key."""
     everyone = sorted(known, key=lambda peer: not peer.configured)

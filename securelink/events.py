@@ -88,6 +88,23 @@ class File(_Event, frozen=True, kw_only=True, tag="file"):
     sha256: str | None = None
 
 
+class Undelivered(_Event, frozen=True, kw_only=True, tag="undelivered"):
+    """What was queued for a peer ended without a receipt; nobody else is told.
+
+    `item` is `text` or a file's name, `status` is `refused`, `expired`, `unconfirmed` or
+    `withdrawn`. `seq` grows by such event and never repeats, the event might.
+    """
+
+    id: str
+    seq: int
+    peer: str
+    peer_id: str
+    at: str
+    item: str
+    status: str
+    reason: str | None
+
+
 class Invite(_Event, frozen=True, kw_only=True, tag="invite"):
     """The invite of `ready`, with the endpoints as they are now: the same token."""
 
@@ -150,6 +167,7 @@ Event: TypeAlias = (
     | LinkDown
     | Message
     | File
+    | Undelivered
     | Invite
     | Mapped
     | MappingFailed

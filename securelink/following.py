@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from securelink import directory, events, ids
 from securelink.identity import PublicKey
-from securelink.store import inbox
+from securelink.store import inbox, notices
 
 if TYPE_CHECKING:
     import asyncio
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from securelink.config import ConfiguredPeer
     from securelink.directory import Directory
     from securelink.store.inbox import InboxFile, InboxMessage
+    from securelink.store.notices import Notice
     from securelink.store.writer import Store
 
 
@@ -62,6 +63,34 @@ def event_of(message: InboxMessage) -> events.Message | events.File:
         sent_at=events.rfc3339(message.sent_at),
         received_at=events.rfc3339(message.received_at),
         text=message.text,
+    )
+
+
+def notices_after(
+    conn: sqlite3.Connection, configured: Mapping[str, ConfiguredPeer], seq: int
+) -> list[tuple[str, Notice]]:
+    """The next notices of what was not delivered, each with the name of its recipient."""
+    found = notices.after(conn, seq)
+    known = directory.read(conn, configured) if found else None
+    named = []
+    for notice in found:
+        key = PublicKey(notice.peer)
+        peer = known.by_key(key) if known is not None else None
+        named.append((peer.name if peer is not None else key.short, notice))
+    return named
+
+
+def notice_event(name: str, notice: Notice) -> events.Undelivered:
+    """What is told of something that was queued and ended undelivered."""
+    return events.Undelivered(
+        id=ids.to_text(notice.id),
+        seq=notice.seq,
+        peer=name,
+        peer_id=PublicKey(notice.peer).peer_id,
+        at=events.rfc3339(notice.at),
+        item=notice.name or "text",
+        status=notice.state,
+        reason=notice.reason,
     )
 
 

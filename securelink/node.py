@@ -15,10 +15,11 @@ from securelink.hello import FEATURES, ClientHello
 from securelink.locks import FileLock, is_held
 from securelink.nat.ledger import Ledger, describe
 from securelink.session import Scratch
-from securelink.store import outbox, upkeep
+from securelink.store import links, outbox, upkeep
 from securelink.store.writer import Store
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import Iterable
     from pathlib import Path
     from types import TracebackType
@@ -78,7 +79,7 @@ class Node:
             raise
         node = cls(home, config, identity, store, lock)
         try:
-            await node.bury(await store.read(outbox.owners))
+            await node.bury({*await store.read(outbox.owners), *await store.read(links.owners)})
             await store.run(upkeep.prune, now_ms())
         except BaseException:
             await node.aclose()
@@ -105,13 +106,13 @@ class Node:
         )
 
     async def bury(self, owners: Iterable[str]) -> None:
-        """Settle the rows of those owners whose processes have died.
+        """Settle the rows of those owners whose processes have died, and strike out their links.
 
         What may have left is queued for the next link, the rest is given up.
         """
         for owner in owners:
             if not self.is_alive(owner):
-                await self.store.run(outbox.bury_owner, owner, now_ms())
+                await self.store.run(_bury, owner)
                 _owner_lock(self.home.locks, owner).unlink(missing_ok=True)
 
     def is_alive(self, owner: str) -> bool:
@@ -145,6 +146,11 @@ class Node:
         traceback: TracebackType | None,
     ) -> None:
         await self.aclose()
+
+
+def _bury(conn: sqlite3.Connection, owner: str) -> None:
+    outbox.bury_owner(conn, owner, now_ms())
+    links.bury_owner(conn, owner)
 
 
 def _owner_lock(locks: Path, owner: str) -> Path:

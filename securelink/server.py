@@ -1,4 +1,4 @@
-"""The listening side: who is let in, and the links there are.
+"""The listening side: who is let in.
 
 Until a client has proven that it holds a known key, or brought a valid token, it is a stranger
 and gets no answer that would tell it anything.
@@ -10,37 +10,31 @@ import asyncio
 import errno
 import logging
 import socket
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from securelink import descriptors, directory, events, reach
 from securelink.acceptor import BACKLOG, BATCH, Acceptor
 from securelink.clock import now_ms
-from securelink.delivery import Delivery
 from securelink.directory import ME, KnownPeer
-from securelink.dispatch import NOBODY, Dispatch, Which
-from securelink.errors import ConfigError, LinkClosed, PortUnusable, SecurelinkError, StoreError
+from securelink.endpoints import Endpoint, kind_of
+from securelink.errors import ConfigError, PortUnusable, StoreError
 from securelink.gate import Gate
-from securelink.hello import FILES
 from securelink.identity import PublicKey
-from securelink.incoming import Incoming
 from securelink.link import Link
-from securelink.messages import Announce
-from securelink.outgoing import Outgoing
+from securelink.registry import Registry
 from securelink.session import Ended, Introduced, Proven, Replays, Session
 from securelink.sparing import Sparing
 from securelink.states import State
-from securelink.store import outbox, peers
+from securelink.store import links, outbox, outbox_files, peers
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
+    from collections.abc import Callable, Coroutine, Iterable, Sequence
 
-    from securelink.endpoints import Endpoint
     from securelink.hello import ClientHello
-    from securelink.incoming import Arriving
     from securelink.node import Node
+    from securelink.store.links import LinkRow
 
 OWN_FILES = 48
 """Descriptors that are not for connections: the store, the locks, talk with the router."""
@@ -51,28 +45,13 @@ TURNED_AWAY = 10
 _log = logging.getLogger(__name__)
 
 
-@dataclass(slots=True)
-class _Linked:
-    """One peer's links; there may be several."""
+@dataclass(frozen=True, slots=True)
+class _Admitted:
+    """A client that was let in, and what its link is for."""
 
-    outgoing: Outgoing
-    deliveries: dict[Link, Delivery] = field(default_factory=dict)
-    """Oldest first."""
-    leaving: set[Link] = field(default_factory=set)
-    """Those that are being closed for newer ones."""
-    dispatches: dict[Link, Dispatch] = field(default_factory=dict)
-    """Those that take files, oldest first; one at a time is fed."""
-    removed: bool = False
-
-    def wake(self) -> None:
-        """There may be new rows."""
-        self.outgoing.wake()
-        for dispatch in self.dispatches.values():
-            dispatch.wake()
-
-    def may_drain(self, link: Link) -> bool:
-        """Whether the queued files go over this link: a file that has begun stays on its own."""
-        return next(iter(self.dispatches), link) is link and self.outgoing.may_drain()
+    peer: KnownPeer
+    row: LinkRow | None
+    standing: bool
 
 
 class Server:
@@ -81,7 +60,7 @@ class Server:
     Attributes:
         node: whose server it is.
         port: the TCP port that it listens on.
-        endpoints: where it can be reached; its owner keeps them up to date with `moved`.
+        registry: its links, and where it can be reached.
     """
 
     def __init__(
@@ -89,13 +68,10 @@ class Server:
     ) -> None:
         self.node = node
         self.port: int = sockets[0].getsockname()[1]
-        self.endpoints: tuple[Endpoint, ...] = reach.own_endpoints(node.config.server, self.port)
+        self.registry = Registry(node, emit, reach.own_endpoints(node.config.server, self.port))
         self._emit = emit
         self._gate: Gate[Link] = Gate(node.config.limits)
         self._replays = Replays()
-        self._linked: dict[bytes, _Linked] = {}
-        self._incoming: dict[Link, Incoming] = {}
-        self._taken = 0  # over the links that have ended
         self._tasks: set[asyncio.Task[None]] = set()
         self._acceptor = Acceptor(sockets, self)
         self._turned_away = Sparing(_log, TURNED_AWAY, "%d more clients were turned away")
@@ -119,55 +95,11 @@ class Server:
     async def aclose(self) -> None:
         """Listen no more, end all links in order, drop who is not linked yet."""
         await self._acceptor.aclose()
-        deliveries = [
-            each for linked in self._linked.values() for each in linked.deliveries.values()
-        ]
-        await asyncio.gather(*(delivery.aclose() for delivery in deliveries))
+        await self.registry.aclose()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._turned_away.close()
-
-    @property
-    def linked(self) -> tuple[bytes, ...]:
-        """The keys of the peers that have links."""
-        return tuple(self._linked)
-
-    def incoming(self) -> list[Arriving]:
-        """The files that are coming in at this moment."""
-        return [each for incoming in self._incoming.values() for each in incoming.active()]
-
-    @property
-    def taken(self) -> int:
-        """The bytes of files that have ever come in."""
-        return self._taken + sum(incoming.taken for incoming in self._incoming.values())
-
-    # ---- what its owner has noticed
-
-    def wake(self, keys: Iterable[bytes]) -> None:
-        """There are queued rows for the peers with these keys."""
-        for key in keys:
-            if key in self._linked:
-                self._linked[key].wake()
-
-    def keep_only(self, keys: Collection[bytes]) -> None:
-        """End the links of whoever is neither this node nor one of the peers with these keys.
-
-        Nobody waits for it: one that does not answer would hold up the end of the others.
-        """
-        own = self.node.identity.public.raw
-        for key, linked in self._linked.items():
-            if key not in keys and key != own and not linked.removed:
-                linked.removed = True
-                for delivery in linked.deliveries.values():
-                    self._start(delivery.aclose())
-
-    def moved(self, endpoints: tuple[Endpoint, ...]) -> None:
-        """The node can be reached elsewhere now: tell everybody who is linked."""
-        self.endpoints = endpoints
-        for key, linked in self._linked.items():
-            for link in linked.deliveries:
-                self._announce(link, PublicKey(key))
 
     # ---- for the acceptor
 
@@ -201,7 +133,7 @@ class Server:
     @property
     def _used(self) -> int:
         """Descriptors in use: each connection has a task, each linked peer a lock."""
-        return len(self._tasks) + len(self._linked)
+        return len(self._tasks) + len(self.registry.linked)
 
     def _put_out(self, links: Iterable[Link]) -> None:
         for each in links:
@@ -219,14 +151,16 @@ class Server:
             admitted = await self._let_in(link)
             if admitted is not None:
                 self._gate.leave(link)
-                await self._carry(link, *admitted)
+                await self.registry.carry(
+                    link, admitted.peer, admitted.row, standing=admitted.standing
+                )
         except StoreError as error:
             self._turned_away.write(logging.ERROR, "a client was sent away: %s", error)
         finally:
             self._gate.leave(link)
             link.abort()
 
-    async def _let_in(self, link: Link) -> tuple[KnownPeer, ClientHello] | None:
+    async def _let_in(self, link: Link) -> _Admitted | None:
         """The handshake and the decision; None if it came to nothing."""
         if link.remote is None:
             return None
@@ -236,19 +170,24 @@ class Server:
                     case Proven():
                         self._put_out(self._gate.prove(link, link.remote[0]))
                     case Introduced(key, hello):
-                        peer = await self._decide(link, key, hello)
-                        return None if peer is None else (peer, hello)
+                        return await self._decide(link, link.remote, key, hello)
                     case Ended(error):
                         _log.debug("%s: %s", _host(link), error.message if error else "closed")
                         return None
 
-    async def _decide(self, link: Link, key: PublicKey, hello: ClientHello) -> KnownPeer | None:
+    async def _decide(
+        self, link: Link, remote: tuple[str, int], key: PublicKey, hello: ClientHello
+    ) -> _Admitted | None:
+        row = None
+        if key != self.node.identity.public:
+            endpoint = Endpoint(kind_of(remote[0]), *remote)
+            row = self.registry.row(key.raw, endpoint, dialled=False, takes_files=hello.takes_files)
         try:
-            verdict, peer, waiting = await self.node.store.run(self._recognise, key, hello)
+            verdict, peer, waiting = await self.node.store.run(self._recognise, key, hello, row)
         except StoreError:
             # A full disk keeps nobody out whom we know: their texts are refused for now, and
             # they are told why.
-            peer, waiting = await self.node.store.read(self._look_up, key)
+            peer, waiting = await self.node.store.read(self._look_up, key, hello)
             if peer is None:
                 raise
             verdict = peers.Verdict.KNOWN
@@ -257,6 +196,8 @@ class Server:
                 events.Paired(peer=peer.name, id=key.peer_id, calls_itself=peer.calls_itself)
             )
         if link.session.state is not State.DECIDING:
+            if peer is not None and row is not None:
+                await self.registry.strike_out(row, peer)
             return None
         if peer is None:
             self._turned_away.write(
@@ -266,26 +207,36 @@ class Server:
             await link.aclose()
             return None
         link.admit(self.node.config.node.name, waiting)
-        return peer
+        return _Admitted(peer, row, hello.standing)
 
-    def _look_up(self, conn: sqlite3.Connection, key: PublicKey) -> tuple[KnownPeer | None, int]:
+    def _look_up(
+        self, conn: sqlite3.Connection, key: PublicKey, hello: ClientHello
+    ) -> tuple[KnownPeer | None, int]:
         """Who holds this key, if it is a known one, and how much waits for them."""
         if key == self.node.identity.public:
             return KnownPeer(ME, key), 0
         known = directory.read(conn, self.node.config.peers).by_key(key)
-        return known, outbox.count_queued(conn, key.raw)
+        return known, _count_waiting(conn, key, hello)
 
     def _recognise(
-        self, conn: sqlite3.Connection, key: PublicKey, hello: ClientHello
+        self,
+        conn: sqlite3.Connection,
+        key: PublicKey,
+        hello: ClientHello,
+        row: LinkRow | None,
     ) -> tuple[peers.Verdict, KnownPeer | None, int]:
-        """Who holds this key, enrolled now if it brought a valid token; runs in a transaction."""
-        if key == self.node.identity.public:
+        """Who holds this key, enrolled now if it brought a valid token; runs in a transaction.
+
+        The link is written down too: so nobody waits for another commit.
+        """
+        if row is None:
             return peers.Verdict.KNOWN, KnownPeer(ME, key), 0
         configured = {entry.key: name for name, entry in self.node.config.peers.items()}
         if key in configured:
-            peers.touch(conn, key.raw, now_ms(), hello.name)
             peer = KnownPeer(configured[key], key, calls_itself=hello.name, configured=True)
-            return peers.Verdict.KNOWN, peer, outbox.count_queued(conn, key.raw)
+            directory.note_seen(conn, peer, now_ms(), hello.name)
+            links.up(conn, row)
+            return peers.Verdict.KNOWN, peer, _count_waiting(conn, key, hello)
         enrolment = peers.enrol(
             conn,
             key=key.raw,
@@ -296,71 +247,17 @@ class Server:
         )
         if enrolment.peer is None:
             return enrolment.verdict, None, 0
+        links.up(conn, row)
         peer = KnownPeer(enrolment.peer.name, key, calls_itself=hello.name)
-        return enrolment.verdict, peer, outbox.count_queued(conn, key.raw)
+        return enrolment.verdict, peer, _count_waiting(conn, key, hello)
 
-    # ---- one link
 
-    async def _carry(self, link: Link, peer: KnownPeer, hello: ClientHello) -> None:
-        key = peer.key.raw
-        is_me = peer.key == self.node.identity.public
-        linked = self._linked.get(key)
-        if linked is None:
-            linked = self._linked[key] = _Linked(Outgoing(self.node, key, drains=not is_me))
-        linked.removed = False
-        if hello.takes_files and link.session.features & FILES and not is_me:
-            which = Which(own=False, queued=partial(linked.may_drain, link))
-            linked.dispatches[link] = Dispatch(self.node, key, link, which, NOBODY)
-        incoming = self._incoming[link] = Incoming(self.node, peer, link)
-        delivery = Delivery(
-            self.node,
-            peer,
-            link,
-            linked.outgoing,
-            incoming=incoming,
-            dispatch=linked.dispatches.get(link),
-        )
-        linked.deliveries[link] = delivery
-        linked.outgoing.attach(link, standing=hello.standing)
-        self._bound(linked)
-        address = events.Address(*link.remote) if link.remote else None
-        self._emit(events.LinkUp(peer=peer.name, address=address))
-        error: SecurelinkError | None = None
-        try:
-            self._announce(link, peer.key)
-            error = await delivery.run()
-        finally:
-            reason = "removed" if linked.removed else error.message if error else "closed"
-            self._emit(events.LinkDown(peer=peer.name, address=address, reason=reason))
-            del linked.deliveries[link], self._incoming[link]
-            self._taken += incoming.taken
-            if linked.dispatches.pop(link, None) is not None:
-                linked.wake()
-            linked.leaving.discard(link)
-            if not linked.deliveries:
-                del self._linked[key]
-                await linked.outgoing.aclose()
-
-    def _bound(self, linked: _Linked) -> None:
-        """Close a peer's oldest links while it has too many."""
-        most = self.node.config.limits.links_per_peer
-        staying = [link for link in linked.deliveries if link not in linked.leaving]
-        for link in staying[:-most]:
-            linked.leaving.add(link)
-            self._start(linked.deliveries[link].aclose())
-        # Whoever makes links faster than it lets them be closed gains nothing by it.
-        for link in [*linked.deliveries][: -2 * most]:
-            link.abort()
-
-    def _announce(self, link: Link, to: PublicKey) -> None:
-        if to == self.node.identity.public:
-            return
-        told = reach.announced(self.endpoints, link.remote[0] if link.remote else None)
-        if told and self.node.config.server.announce:
-            try:
-                link.send(Announce(told))
-            except LinkClosed:
-                return
+def _count_waiting(conn: sqlite3.Connection, key: PublicKey, hello: ClientHello) -> int:
+    """How much waits for a client: texts, and files if it takes them on this link."""
+    waiting = outbox.count_queued(conn, key.raw)
+    if hello.takes_files:
+        waiting += outbox_files.count_queued(conn, key.raw)
+    return waiting
 
 
 def _host(link: Link) -> str:

@@ -1,62 +1,37 @@
-"""A node that serves: the server, what it tells its owner, and what it notices of others.
-
-The processes of a node meet only in the store, so everything that another process may change is
-looked at again after each commit, whoever made it.
-"""
+"""A node that serves: the server, what it tells its owner, and what it notices of others."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import os
 from dataclasses import replace
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Self
 
 from securelink import events, pairing, reach
 from securelink.clock import now_ms
 from securelink.errors import AlreadyRunning, StoreError
-from securelink.following import event_of, follow
 from securelink.incoming import recover
 from securelink.invite import choose_endpoints
 from securelink.locks import FileLock
+from securelink.lookout import Lookout, logged
 from securelink.node import CLOSE_TIMEOUT
 from securelink.outward import Outward
 from securelink.server import Server
-from securelink.store import inbox, outbox, outbox_files, peers, serving, upkeep
+from securelink.store import serving
 
 if TYPE_CHECKING:
-    import sqlite3
-    from collections.abc import Iterable, Iterator
     from types import TracebackType
 
     from securelink.invite import Invite
+    from securelink.lookout import Teller
     from securelink.node import Node
 
-_log = logging.getLogger(__name__)
-
-CURSOR = "serve"
-LOOK_AROUND_PAUSE = 0.05
-"""Seconds between two looks at what other processes have changed."""
-
-LOOK_AROUND_INTERVAL = 5.0
-"""Seconds after which to look although nobody has committed."""
+COMMAND = "serve"
+"""Under this name the store keeps what was told."""
 
 ENDPOINTS_INTERVAL = 5.0
 """Seconds between two looks at this machine's own addresses."""
-
-TIDY_INTERVAL = 3600.0
-"""Seconds between two rounds of forgetting what is past its time."""
-
-
-class Teller(Protocol):
-    """Where events go. A slow reader must hold up nobody, so telling never waits."""
-
-    def event(self, event: events.Event, /) -> None:
-        """Take an event; events stay in order."""
-
-    async def written(self) -> None:
-        """Wait until all that was taken is written, as far as it ever will be."""
 
 
 class Service:
@@ -64,6 +39,7 @@ class Service:
 
     Attributes:
         server: the listening side.
+        registry: its links.
         invite: the invite that was asked for, or None; it follows the node's endpoints.
         settled: set once it is known whether the router forwards our port, if it is to.
     """
@@ -72,6 +48,7 @@ class Service:
         self,
         node: Node,
         server: Server,
+        lookout: Lookout,
         invite: Invite | None,
         lock: FileLock,
         tell: Teller,
@@ -79,15 +56,13 @@ class Service:
         self.node = node
         self.server = server
         self.invite = invite
+        self.registry = server.registry
+        self._lookout = lookout
         self._lock = lock
         self._tell = tell
         self.settled = asyncio.Event()
         self._moved = asyncio.Event()
         self._outward = Outward(node, server.port, tell=tell.event, changed=self._moved.set)
-        self._configured = {entry.key.raw for entry in node.config.peers.values()}
-        self._changed = asyncio.Event()
-        self._arrived = asyncio.Event()
-        self._unsubscribe = node.store.on_change(self._on_change)
 
     @classmethod
     async def open(cls, node: Node, tell: Teller, *, with_invite: bool = False) -> Self:
@@ -114,14 +89,14 @@ class Service:
             undo.callback(lock.release)
             server = await Server.open(node, tell.event)
             undo.push_async_callback(server.aclose)
-            await node.store.run(_begin_to_tell)
+            lookout = await Lookout.open(node, COMMAND, tell, server.registry)
+            undo.callback(lookout.close)
             invite = None
             if with_invite:
                 invite = await node.store.run(
-                    pairing.mint, node.identity, node.config, server.endpoints
+                    pairing.mint, node.identity, node.config, server.registry.endpoints
                 )
-            service = cls(node, server, invite, lock, tell)
-            undo.callback(service._unsubscribe)
+            service = cls(node, server, lookout, invite, lock, tell)
             await service._write_down()
             undo.pop_all()
         return service
@@ -132,7 +107,7 @@ class Service:
             id=self.node.identity.public.peer_id,
             name=self.node.config.node.name,
             port=self.server.port,
-            endpoints=self.server.endpoints,
+            endpoints=self.registry.endpoints,
             invite=self.invite.encode() if self.invite else None,
         )
 
@@ -142,27 +117,24 @@ class Service:
         Raises:
             StoreError: the store can be read no more.
         """
-        with _logged():
+        with logged():
             await recover(self.node)
         await self.server.start()
-        self._on_change()
         self._moved.set()
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._tell_messages())
-                tasks.create_task(self._look_around())
+                tasks.create_task(self._lookout.run())
                 tasks.create_task(self._watch_endpoints())
-                tasks.create_task(self._tidy())
                 tasks.create_task(self._outward.run())
         except BaseExceptionGroup as group:
             failed, rest = group.split(StoreError)
             if failed is None or rest is not None:
                 raise
-            raise failed.exceptions[0] from None
+            raise _first(failed) from None
 
     async def aclose(self) -> None:
         """End all links in order and give back the lock."""
-        self._unsubscribe()
+        self._lookout.close()
         await self.server.aclose()
         with contextlib.suppress(TimeoutError, StoreError):
             # A stale row is harmless: the lock tells whether anybody serves.
@@ -183,52 +155,14 @@ class Service:
 
     # ---- inside
 
-    def _on_change(self) -> None:
-        self._changed.set()
-        self._arrived.set()
-
     async def _write_down(self) -> None:
         await self.node.store.run(
             serving.record,
             pid=os.getpid(),
             port=self.server.port,
-            endpoints=self.server.endpoints,
+            endpoints=self.registry.endpoints,
             started_at=now_ms(),
         )
-
-    async def _tell_messages(self) -> None:
-        store = self.node.store
-        seq = await store.read(inbox.cursor, CURSOR) or 0
-        async for messages in follow(store, self.node.config.peers, self._arrived, seq):
-            for message in messages:
-                self._tell.event(event_of(message))
-            await self._tell.written()
-            # Only now: a crash before this tells a message twice rather than never.
-            with _logged():
-                await store.run(inbox.raise_cursor, CURSOR, messages[-1].seq)
-
-    async def _look_around(self) -> None:
-        while True:
-            with contextlib.suppress(TimeoutError):
-                # A process that is killed commits nothing.
-                async with asyncio.timeout(LOOK_AROUND_INTERVAL):
-                    await self._changed.wait()
-            self._changed.clear()
-            keys, owners, queued = await self.node.store.read(
-                _what_others_change, self.server.linked
-            )
-            self.server.keep_only(keys | self._configured)
-            with _logged():
-                await self.node.bury(owners)
-            self.server.wake(queued)
-            await asyncio.sleep(LOOK_AROUND_PAUSE)
-
-    async def _tidy(self) -> None:
-        while True:
-            await asyncio.sleep(TIDY_INTERVAL)
-            with _logged():
-                await self.node.store.run(upkeep.prune, now_ms())
-                await recover(self.node)
 
     async def _watch_endpoints(self) -> None:
         while True:
@@ -244,10 +178,10 @@ class Service:
         """Tell everybody who should know when this node can be reached elsewhere than before."""
         config, port = self.node.config.server, self.server.port
         present = reach.own_endpoints(config, port, self._outward.mapped)
-        if present == self.server.endpoints:
+        if present == self.registry.endpoints:
             return
-        self.server.moved(present)
-        with _logged():
+        self.registry.moved(present)
+        with logged():
             await self._write_down()
         if self.invite is not None:
             chosen = choose_endpoints(present)
@@ -256,27 +190,7 @@ class Service:
                 self._tell.event(events.Invite(invite=self.invite.encode(), endpoints=chosen))
 
 
-@contextlib.contextmanager
-def _logged() -> Iterator[None]:
-    """Log that the store could not be written, and go on serving."""
-    try:
-        yield
-    except StoreError as error:
-        _log.error("%s", error)
-
-
-def _begin_to_tell(conn: sqlite3.Connection) -> None:
-    """The first start tells of nothing that was there before it."""
-    if inbox.cursor(conn, CURSOR) is None:
-        inbox.raise_cursor(conn, CURSOR, inbox.newest_seq(conn))
-
-
-def _what_others_change(
-    conn: sqlite3.Connection, linked: Iterable[bytes]
-) -> tuple[set[bytes], list[str], set[bytes]]:
-    """The keys of the peers, the owners of rows, and who of those linked has queued rows."""
-    queued = {
-        *outbox.peers_with_queued(conn, linked),
-        *outbox_files.peers_with_queued(conn, linked),
-    }
-    return peers.keys(conn), outbox.owners(conn), queued
+def _first(group: BaseExceptionGroup[StoreError]) -> StoreError:
+    """The first error of a group of groups."""
+    first = group.exceptions[0]
+    return _first(first) if isinstance(first, BaseExceptionGroup) else first

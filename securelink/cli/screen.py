@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from securelink import events
-from securelink.cli.formats import file_line, message_line
+from securelink.cli.formats import clock, file_line, message_line
 
 if TYPE_CHECKING:
     from securelink.cli.output import Output
@@ -29,13 +29,14 @@ class Screen:
 
     def begin(self, service: Service) -> None:
         """Who and where this node is."""
-        node, server = service.node, service.server
+        node, endpoints = service.node, service.registry.endpoints
         self._output.note(
-            f"{node.config.node.name} ({node.identity.public.short}) listens on port {server.port}"
+            f"{node.config.node.name} ({node.identity.public.short}) listens on port"
+            f" {service.server.port}"
         )
-        for endpoint in server.endpoints:
+        for endpoint in endpoints:
             self._output.note(f"  {endpoint.kind + ':':<10}{endpoint}")
-        if any(each.kind == "public" for each in server.endpoints):
+        if any(each.kind == "public" for each in endpoints):
             return
         if node.config.server.upnp:
             self._output.note("  public:   not known yet, the router is being asked")
@@ -78,6 +79,8 @@ class Screen:
                     columns=output.columns,
                 )
                 output.line(line)
+            case events.Undelivered():
+                output.note(undelivered_line(event))
             case events.Paired():
                 also = f", which calls itself {event.calls_itself!r}"
                 output.note(
@@ -94,6 +97,14 @@ class Screen:
             case _:
                 for line in router_lines(event):
                     output.note(line)
+
+
+def undelivered_line(event: events.Undelivered) -> str:
+    """What was not delivered, in a line: `14:05 not delivered to bob: photo.jpg (too long)`."""
+    what = "a text" if event.item == "text" else event.item
+    why = event.reason or event.status
+    verb = "not confirmed by" if event.status == "unconfirmed" else "not delivered to"
+    return f"{clock(_ms(event.at))} {verb} {event.peer}: {what} ({why})"
 
 
 def router_lines(event: events.Event) -> list[str]:

@@ -205,7 +205,7 @@ async def _serve(
                     screen.invite(service, lonely=lonely)
 
                 def look() -> Snapshot | None:
-                    return incoming(service.server.incoming(), service.server.taken)
+                    return incoming(service.registry.incoming(), service.registry.taken)
 
                 async with progress.shown(output, look) as line:
                     with contextlib.nullcontext() if line is None else log.kept_clear(line.away):

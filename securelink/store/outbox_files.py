@@ -215,6 +215,15 @@ def queued(conn: sqlite3.Connection, peer: bytes, after_seq: int, limit: int) ->
     return [_row(row) for row in rows]
 
 
+def count_queued(conn: sqlite3.Connection, peer: bytes) -> int:
+    """Return how many rows `queued` would yield, however many it is asked for."""
+    (count,) = conn.execute(
+        f"SELECT count(*) FROM outbox WHERE peer = ? AND {_QUEUED}",  # noqa: S608 - a constant
+        (peer,),
+    ).fetchone()
+    return int(count)
+
+
 def peers_with_queued(conn: sqlite3.Connection, among: Iterable[bytes]) -> list[bytes]:
     """Return those of the keys *among* whose peers have queued files.
 
@@ -228,6 +237,17 @@ def peers_with_queued(conn: sqlite3.Connection, among: Iterable[bytes]) -> list[
             (peer,),
         ).fetchone()
     ]
+
+
+def note_sent(conn: sqlite3.Connection, seq: int, sent: int) -> None:
+    """Note how many bytes of a row have gone, for the process that waits for it."""
+    conn.execute("UPDATE outbox_files SET sent = ? WHERE seq = ?", (sent, seq))
+
+
+def sent(conn: sqlite3.Connection, seq: int) -> int:
+    """Return how many bytes of a row had gone when that was last noted."""
+    row = conn.execute("SELECT sent FROM outbox_files WHERE seq = ?", (seq,)).fetchone()
+    return 0 if row is None else int(row[0])
 
 
 def begin(conn: sqlite3.Connection, seqs: Iterable[int]) -> None:

@@ -198,20 +198,29 @@ def rename(conn: sqlite3.Connection, old: str, new: str, taken: Collection[str])
     return _require(conn, new)
 
 
-def touch(conn: sqlite3.Connection, key: bytes, now: int, calls_itself: str | None = None) -> None:
-    """Note that the peer was here just now, and what it calls itself if it said so."""
+def touch(conn: sqlite3.Connection, key: bytes, now: int, calls_itself: str | None = None) -> bool:
+    """Note that the peer was here just now, and what it calls itself if it said so.
+
+    Returns:
+        Whether there is such a peer; one of the configuration is `touch_contact`'s.
+    """
     changed = conn.execute(
         "UPDATE peers SET last_seen = ?, calls_itself = ifnull(?, calls_itself) WHERE key = ?",
         (now, calls_itself, key),
     ).rowcount
-    if not changed:
-        # A peer of the configuration.
-        conn.execute(
-            "INSERT INTO contacts (peer, last_seen, calls_itself) VALUES (?, ?, ifnull(?, ''))"
-            " ON CONFLICT (peer) DO UPDATE SET last_seen = excluded.last_seen,"
-            " calls_itself = ifnull(?, calls_itself)",
-            (key, now, calls_itself, calls_itself),
-        )
+    return changed == 1
+
+
+def touch_contact(
+    conn: sqlite3.Connection, key: bytes, now: int, calls_itself: str | None = None
+) -> None:
+    """Do the same for a peer that stands in the configuration alone."""
+    conn.execute(
+        "INSERT INTO contacts (peer, last_seen, calls_itself) VALUES (?, ?, ifnull(?, ''))"
+        " ON CONFLICT (peer) DO UPDATE SET last_seen = excluded.last_seen,"
+        " calls_itself = ifnull(?, calls_itself)",
+        (key, now, calls_itself, calls_itself),
+    )
 
 
 def contact(conn: sqlite3.Connection, key: bytes) -> tuple[int, str] | None:

@@ -38,7 +38,9 @@ if TYPE_CHECKING:
 
 async def invite_to(server: Server, **options: object) -> Invite:
     node = server.node
-    return await node.store.run(mint, node.identity, node.config, server.endpoints, **options)
+    return await node.store.run(
+        mint, node.identity, node.config, server.registry.endpoints, **options
+    )
 
 
 async def join(

@@ -237,7 +237,7 @@ async def test_who_is_linked_counts_no_more(parties: Parties) -> None:
             by_hand = await stack.enter_async_context(call(server, each))
             await by_hand.hear(Ready)
         await told.of(events.LinkUp, 12)
-        assert len(server.linked) == 12
+        assert len(server.registry.linked) == 12
 
 
 async def test_a_first_message_that_comes_again_puts_nobody_out(parties: Parties) -> None:
@@ -289,7 +289,7 @@ async def test_who_is_gone_is_forgotten(parties: Parties) -> None:
             await eve.hear(Deny)
         await until(lambda: not server._tasks)
         assert list(server._gate._unfinished) == []
-        assert server._linked == {}
+        assert server.registry._linked == {}
 
 
 # ---- who is let in
@@ -311,7 +311,7 @@ async def test_a_configured_key(parties: Parties) -> None:
             events.LinkUp(peer="robert", address=address),
             events.LinkDown(peer="robert", address=address, reason="closed"),
         ]
-        assert server._linked == {}
+        assert server.registry._linked == {}
 
 
 async def test_a_paired_key_and_what_it_calls_itself(parties: Parties) -> None:
@@ -378,7 +378,7 @@ async def test_this_nodes_own_key_is_me(parties: Parties) -> None:
             assert await me.hear(Ready) == [Ready("alice", 0)]
             message_id = me.say("hello")
             await me.hear(Receipt)
-            server.moved((Endpoint(Kind.PUBLIC, "203.0.113.1", 1),))
+            server.registry.moved((Endpoint(Kind.PUBLIC, "203.0.113.1", 1),))
             me.say("and again")
             await me.hear(Receipt, 2)
             # Only the connecting side sends, and nobody announces anything to itself.
@@ -509,12 +509,12 @@ async def test_a_peer_may_have_several_links(parties: Parties) -> None:
             await second.hear(Ready)
             await told.of(events.LinkUp, 2)
             await put(node, BOB.public, "hello")
-            server.wake([BOB.public.raw, EVE.public.raw])
+            server.registry.wake([BOB.public.raw, EVE.public.raw])
             assert await second.receipt_all(1) == ["hello"]
             await second.link.aclose()
         await told.of(events.LinkDown)
         await put(node, BOB.public, "still there?")
-        server.wake([BOB.public.raw])
+        server.registry.wake([BOB.public.raw])
         assert await first.receipt_all(1) == ["still there?"]
 
 
@@ -558,7 +558,7 @@ async def test_a_peer_that_lets_no_link_be_closed_holds_a_bounded_number(parties
             bob.link._transport.pause_reading()
             await told.of(events.LinkUp, number + 1)
         await told.of(events.LinkDown, 6)
-        assert len(server._linked[BOB.public.raw].deliveries) == 4
+        assert len(server.registry._linked[BOB.public.raw].deliveries) == 4
 
 
 async def test_a_standing_link_goes_before_a_newer_one(parties: Parties) -> None:
@@ -572,7 +572,7 @@ async def test_a_standing_link_goes_before_a_newer_one(parties: Parties) -> None
         await standing.hear(Ready)
         await told.of(events.LinkUp, 2)
         await put(node, BOB.public, "hello")
-        server.wake([BOB.public.raw])
+        server.registry.wake([BOB.public.raw])
         assert await standing.receipt_all(1) == ["hello"]
         assert not newer.heard_texts()
 
@@ -588,7 +588,7 @@ async def test_a_removed_peers_links_end_in_order(parties: Parties) -> None:
         for each in (bob, eve, me):
             await each.hear(Ready)
         await told.of(events.LinkUp, 3)
-        server.keep_only({EVE.public.raw})
+        server.registry.keep_only({EVE.public.raw}, among=server.registry.linked)
         await bob.hear(Closing)
         await bob.link.aclose()
         (down,) = await told.of(events.LinkDown)
@@ -609,11 +609,11 @@ async def test_a_removed_peer_that_stays_silent_costs_one_task_and_is_dropped(
         await bob.hear(Ready)
         await told.of(events.LinkUp)
         for _ in range(10):
-            server.keep_only(set())
+            server.registry.keep_only(set(), among=server.registry.linked)
         assert len(server._tasks) <= 2
         # Nobody says goodbye at the other end.
         await told.of(events.LinkDown)
-        assert server._linked == {}
+        assert server.registry._linked == {}
 
 
 async def test_a_broken_link_is_told_with_its_reason(parties: Parties) -> None:
@@ -648,9 +648,9 @@ async def test_announcements_when_linked_and_when_it_moves(parties: Parties) -> 
         call(server) as bob,
     ):
         assert await bob.hear(Announce) == [Announce((home,))]
-        server.moved((public,))
+        server.registry.moved((public,))
         assert (await bob.hear(Announce, 2))[1] == Announce((public,))
-        server.moved(())
+        server.registry.moved(())
         bob.say("hello")
         await bob.hear(Receipt)
         assert len(await bob.hear(Announce, 2)) == 2
@@ -761,7 +761,7 @@ async def test_closing_says_goodbye_and_takes_what_was_said(parties: Parties) ->
             bob = await calling.__aenter__()
             await bob.hear(Ready)
             await put(node, BOB.public, "hello")
-            server.wake([BOB.public.raw])
+            server.registry.wake([BOB.public.raw])
             (text,) = await bob.hear(Text)
             leaving = asyncio.create_task(leave(bob, text))
         await leaving

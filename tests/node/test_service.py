@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from typing import TYPE_CHECKING
+import threading
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from parties import (
@@ -25,7 +26,7 @@ from parties import (
     serving as plain_serving,
 )
 
-from securelink import events, ids, interfaces
+from securelink import events, ids, interfaces, lookout
 from securelink import service as service_module
 from securelink.clock import new_id
 from securelink.config import ServerConfig
@@ -326,6 +327,34 @@ async def test_a_peer_that_another_process_removes(parties: Parties) -> None:
             assert error is None or "cut" in error.message
 
 
+async def test_who_is_paired_while_another_look_is_under_way_stays(
+    parties: Parties, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked, paired = threading.Event(), threading.Event()
+    look = lookout._what_others_change
+
+    def looks_for_long(*args: Any) -> Any:
+        found = look(*args)
+        looked.set()
+        paired.wait(10)
+        return found
+
+    async with parties.node() as node, running(node, with_invite=True) as (service, tell):
+        assert service.invite is not None
+        monkeypatch.setattr(lookout, "_what_others_change", looks_for_long)
+        await node.store.run(inbox.raise_cursor, "another", 1)
+        await until(looked.is_set)
+        async with call(service.server, token=service.invite.token) as bob:
+            await bob.hear(Ready)
+            monkeypatch.setattr(lookout, "_what_others_change", look)
+            paired.set()
+            for number in range(3):
+                bob.say("hello")
+                await bob.hear(Receipt, number + 1)
+                await tell.of(events.Message, number + 1)
+            assert not [each for each in tell if isinstance(each, events.LinkDown)]
+
+
 async def test_who_is_configured_stays_although_not_paired(parties: Parties) -> None:
     async with (
         parties.node(knows={"bob": BOB.public}) as node,
@@ -363,7 +392,7 @@ async def test_rows_of_dead_owners_are_settled(parties: Parties) -> None:
 async def test_a_death_is_noticed_although_it_commits_nothing(
     parties: Parties, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service_module, "LOOK_AROUND_INTERVAL", 0.05)
+    monkeypatch.setattr(lookout, "LOOK_AROUND_INTERVAL", 0.05)
     async with parties.node(knows={"bob": BOB.public}) as node:
         lock = FileLock.acquire(node.home.locks / "33333333.owner")
         assert lock is not None
@@ -481,7 +510,7 @@ async def test_without_an_invite_only_the_peers_are_told(
 
 
 async def test_tidying_up_now_and_then(parties: Parties, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(service_module, "TIDY_INTERVAL", 0.02)
+    monkeypatch.setattr(lookout, "TIDY_INTERVAL", 0.02)
     async with parties.node() as node:
         await put(node, BOB.public, "too late", deadline=1)
         async with running(node):

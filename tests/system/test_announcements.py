@@ -65,7 +65,7 @@ def test_a_server_that_moves_tells_who_is_linked(machines: Machines) -> None:
                     for present in ((PUBLIC, LAN, LOOPBACK), (LAN,), (PUBLIC,)):
                         # A link from loopback may know the LAN's addresses, never loopback's.
                         told = [each for each in present if each is not LOOPBACK]
-                        server.moved(present)
+                        server.registry.moved(present)
                         await asyncio.to_thread(
                             until, lambda told=told: announced(bob, key) == told, f"{told}"
                         )

@@ -1,0 +1,206 @@
+"""What a process that stays does beside its links: it tells of what has arrived and of what never
+will, notices what other processes of the node have changed, and forgets what is past its time.
+
+The processes of a node meet only in the store, so everything that another process may change is
+looked at again after each commit, whoever made it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from typing import TYPE_CHECKING, Protocol
+
+from securelink.clock import now_ms
+from securelink.errors import StoreError
+from securelink.following import event_of, follow, notice_event, notices_after
+from securelink.incoming import recover
+from securelink.store import inbox, links, notices, outbox, outbox_files, peers, upkeep
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable, Collection, Iterable, Iterator
+
+    from securelink import events
+    from securelink.node import Node
+    from securelink.registry import Registry
+
+_log = logging.getLogger(__name__)
+
+LOOK_AROUND_PAUSE = 0.05
+"""Seconds between two looks at what other processes have changed."""
+
+LOOK_AROUND_INTERVAL = 5.0
+"""Seconds after which to look although nobody has committed."""
+
+TIDY_INTERVAL = 3600.0
+"""Seconds between two rounds of forgetting what is past its time."""
+
+
+class Teller(Protocol):
+    """Where events go. A slow reader must hold up nobody, so telling never waits."""
+
+    def event(self, event: events.Event, /) -> None:
+        """Take an event; events stay in order."""
+
+    async def written(self) -> None:
+        """Wait until all that was taken is written, as far as it ever will be."""
+
+
+class Lookout:
+    """One process's eyes on the store. Made by `open`; `run` goes on until it is cancelled."""
+
+    def __init__(
+        self,
+        node: Node,
+        command: str,
+        tell: Teller,
+        registry: Registry,
+        queued: Callable[[Collection[bytes]], None],
+    ) -> None:
+        self._node = node
+        self._command = command
+        self._tell = tell
+        self._registry = registry
+        self._queued = queued
+        self._configured = {entry.key.raw for entry in node.config.peers.values()}
+        self._changed = asyncio.Event()
+        self._arrived = asyncio.Event()
+        self._noticed = asyncio.Event()
+        self._unsubscribe = node.store.on_change(self._on_change)
+        self._on_change()
+
+    @classmethod
+    async def open(
+        cls,
+        node: Node,
+        command: str,
+        tell: Teller,
+        registry: Registry,
+        *,
+        queued: Callable[[Collection[bytes]], None] = lambda _: None,
+    ) -> Lookout:
+        """Begin to follow the inbox where the same command has stopped; first at the newest.
+
+        Args:
+            node: the node.
+            command: `serve` or `receive`, each of which has told up to a place of its own.
+            tell: takes each event after the commit that it tells of.
+            registry: the links of this process.
+            queued: told of the keys of all peers for whom something is queued, at each look.
+
+        Raises:
+            StoreError: the store fails.
+        """
+        await node.store.run(_begin_to_tell, command)
+        return cls(node, command, tell, registry, queued)
+
+    async def run(self) -> None:
+        """Look and tell.
+
+        Raises:
+            StoreError: the store can be read no more.
+        """
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._tell_messages())
+            tasks.create_task(self._tell_notices())
+            tasks.create_task(self._look_around())
+            tasks.create_task(self._tidy())
+
+    def close(self) -> None:
+        """Look no more."""
+        self._unsubscribe()
+
+    # ---- inside
+
+    def _on_change(self) -> None:
+        self._changed.set()
+        self._arrived.set()
+        self._noticed.set()
+
+    async def _tell_messages(self) -> None:
+        store = self._node.store
+        seq = await store.read(inbox.cursor, self._command) or 0
+        async for messages in follow(store, self._node.config.peers, self._arrived, seq):
+            for message in messages:
+                self._tell.event(event_of(message))
+            await self._told(self._command, messages[-1].seq)
+
+    async def _tell_notices(self) -> None:
+        command = _for_notices(self._command)
+        seq = await self._node.store.read(inbox.cursor, command) or 0
+        while True:
+            await self._noticed.wait()
+            self._noticed.clear()
+            while found := await self._node.store.read(notices_after, self._node.config.peers, seq):
+                for name, notice in found:
+                    self._tell.event(notice_event(name, notice))
+                seq = found[-1][1].seq
+                await self._told(command, seq)
+
+    async def _told(self, command: str, seq: int) -> None:
+        await self._tell.written()
+        # Only now: a crash before this tells a message twice rather than never.
+        with logged():
+            await self._node.store.run(inbox.raise_cursor, command, seq)
+
+    async def _look_around(self) -> None:
+        while True:
+            with contextlib.suppress(TimeoutError):
+                # A process that is killed commits nothing.
+                async with asyncio.timeout(LOOK_AROUND_INTERVAL):
+                    await self._changed.wait()
+            self._changed.clear()
+            linked = self._registry.linked
+            keys, owners, queued = await self._node.store.read(
+                _what_others_change, self._configured
+            )
+            self._registry.keep_only(keys, among=linked)
+            with logged():
+                await self._node.bury(owners)
+            self._registry.wake(queued)
+            self._queued(queued)
+            await asyncio.sleep(LOOK_AROUND_PAUSE)
+
+    async def _tidy(self) -> None:
+        while True:
+            await asyncio.sleep(TIDY_INTERVAL)
+            with logged():
+                await self._node.store.run(upkeep.prune, now_ms())
+                await recover(self._node)
+
+
+@contextlib.contextmanager
+def logged() -> Iterator[None]:
+    """Log that the store could not be written, and go on."""
+    try:
+        yield
+    except StoreError as error:
+        _log.error("%s", error)
+
+
+def _for_notices(command: str) -> str:
+    return f"{command} notices"
+
+
+def _begin_to_tell(conn: sqlite3.Connection, command: str) -> None:
+    """The first start tells of nothing that was there before it."""
+    for name, newest in (
+        (command, inbox.newest_seq(conn)),
+        (_for_notices(command), notices.newest_seq(conn)),
+    ):
+        if inbox.cursor(conn, name) is None:
+            inbox.raise_cursor(conn, name, newest)
+
+
+def _what_others_change(
+    conn: sqlite3.Connection, configured: Iterable[bytes]
+) -> tuple[set[bytes], list[str], set[bytes]]:
+    """The keys of the peers, the owners of rows and links, and for which peers rows are queued."""
+    keys = peers.keys(conn) | set(configured)
+    queued = {
+        *outbox.peers_with_queued(conn, keys),
+        *outbox_files.peers_with_queued(conn, keys),
+    }
+    return keys, [*{*outbox.owners(conn), *links.owners(conn)}], queued

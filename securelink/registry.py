@@ -1,0 +1,267 @@
+"""The links that this process has, by peer: over each of them mail is carried until it ends.
+
+It is the same for links that were accepted and for those that were dialled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from securelink import directory, events, reach
+from securelink.clock import now_ms
+from securelink.delivery import Delivery
+from securelink.dispatch import Dispatch, Which
+from securelink.errors import LinkClosed, StoreError
+from securelink.hello import FILES
+from securelink.incoming import Incoming
+from securelink.messages import Announce
+from securelink.outgoing import Outgoing
+from securelink.progressing import Progressing
+from securelink.store import links
+from securelink.store.links import LinkRow
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
+
+    from securelink.directory import KnownPeer
+    from securelink.endpoints import Endpoint
+    from securelink.errors import SecurelinkError
+    from securelink.incoming import Arriving
+    from securelink.link import Link
+    from securelink.node import Node
+    from securelink.session import Happening
+
+
+@dataclass(slots=True)
+class _Linked:
+    """One peer's links; there may be several."""
+
+    peer: KnownPeer
+    outgoing: Outgoing
+    deliveries: dict[Link, Delivery] = field(default_factory=dict)
+    """Oldest first."""
+    leaving: set[Link] = field(default_factory=set)
+    """Those that are being closed for newer ones."""
+    dispatches: dict[Link, Dispatch] = field(default_factory=dict)
+    """Those that take files, oldest first; one at a time is fed."""
+    removed: bool = False
+
+    def wake(self) -> None:
+        """There may be new rows."""
+        self.outgoing.wake()
+        for dispatch in self.dispatches.values():
+            dispatch.wake()
+
+    def may_drain(self, link: Link) -> bool:
+        """Whether the queued files go over this link: a file that has begun stays on its own."""
+        return next(iter(self.dispatches), link) is link and self.outgoing.may_drain()
+
+
+class Registry:
+    """All links of one process.
+
+    Args:
+        node: whose links they are.
+        emit: told of each link that comes and goes.
+
+    Attributes:
+        endpoints: where the node can be reached; its owner keeps them up to date with `moved`.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        emit: Callable[[events.Event], None],
+        endpoints: tuple[Endpoint, ...] = (),
+    ) -> None:
+        self.endpoints = endpoints
+        self._node = node
+        self._emit = emit
+        self._linked: dict[bytes, _Linked] = {}
+        self._incoming: dict[Link, Incoming] = {}
+        self._taken = 0  # over the links that have ended
+        self._numbers = itertools.count(1)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def __contains__(self, key: bytes) -> bool:
+        return key in self._linked
+
+    @property
+    def linked(self) -> tuple[bytes, ...]:
+        """The keys of the peers that have links."""
+        return tuple(self._linked)
+
+    def incoming(self) -> list[Arriving]:
+        """The files that are coming in at this moment."""
+        return [each for incoming in self._incoming.values() for each in incoming.active()]
+
+    @property
+    def taken(self) -> int:
+        """The bytes of files that have ever come in."""
+        return self._taken + sum(incoming.taken for incoming in self._incoming.values())
+
+    def row(self, peer: bytes, endpoint: Endpoint, *, dialled: bool, takes_files: bool) -> LinkRow:
+        """What the store is to say of a new link; whoever admits it, writes it down.
+
+        Args:
+            peer: the other side's key, 32 bytes.
+            endpoint: the other side's.
+            dialled: it was this node that dialled.
+            takes_files: files may be sent over it to the peer.
+        """
+        return LinkRow(
+            owner=self._node.owner,
+            number=next(self._numbers),
+            peer=peer,
+            dialled=dialled,
+            takes_files=takes_files,
+            endpoint=endpoint,
+            since=now_ms(),
+        )
+
+    async def carry(
+        self,
+        link: Link,
+        peer: KnownPeer,
+        row: LinkRow | None,
+        *,
+        standing: bool,
+        early: Sequence[Happening] = (),
+    ) -> SecurelinkError | None:
+        """Carry mail over a ready link until it ends; return why, None after an orderly end.
+
+        Args:
+            link: ready.
+            peer: the other side.
+            row: what the store says of it; None for a link of this node to itself, over which
+                nothing is sent from here.
+            standing: it is meant to last, and so preferred.
+            early: what came along with READY.
+        """
+        linked = self._linked.get(peer.key.raw)
+        if linked is None:
+            outgoing = Outgoing(self._node, peer.key.raw, drains=row is not None)
+            linked = self._linked[peer.key.raw] = _Linked(peer, outgoing)
+        linked.removed = False
+        if row is not None and row.takes_files and link.session.features & FILES:
+            which = Which(own=False, queued=partial(linked.may_drain, link))
+            watch = Progressing(self._node.store)
+            linked.dispatches[link] = Dispatch(self._node, peer.key.raw, link, which, watch)
+        incoming = self._incoming[link] = Incoming(self._node, peer, link)
+        delivery = Delivery(
+            self._node,
+            peer,
+            link,
+            linked.outgoing,
+            incoming=incoming,
+            dispatch=linked.dispatches.get(link),
+        )
+        linked.deliveries[link] = delivery
+        linked.outgoing.attach(link, standing=standing)
+        self._bound(linked)
+        address = events.Address(*link.remote) if link.remote else None
+        self._emit(events.LinkUp(peer=peer.name, address=address))
+        error: SecurelinkError | None = None
+        try:
+            if row is not None:
+                self._announce(link)
+            error = await delivery.run(early)
+        finally:
+            reason = "removed" if linked.removed else error.message if error else "closed"
+            self._emit(events.LinkDown(peer=peer.name, address=address, reason=reason))
+            del linked.deliveries[link], self._incoming[link]
+            self._taken += incoming.taken
+            if linked.dispatches.pop(link, None) is not None:
+                linked.wake()
+            linked.leaving.discard(link)
+            if not linked.deliveries:
+                del self._linked[peer.key.raw]
+                await linked.outgoing.aclose()
+            if row is not None:
+                await self.strike_out(row, peer)
+        return error
+
+    async def strike_out(self, row: LinkRow, peer: KnownPeer) -> None:
+        """Note that a link is no more."""
+        with contextlib.suppress(StoreError):
+            # Then it stands there until this process ends.
+            await self._node.store.run(_strike_out, row, peer)
+
+    async def aclose(self) -> None:
+        """End all links in order."""
+        deliveries = [
+            each for linked in self._linked.values() for each in linked.deliveries.values()
+        ]
+        await asyncio.gather(*(delivery.aclose() for delivery in deliveries))
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    # ---- what its owner has noticed
+
+    def wake(self, keys: Iterable[bytes]) -> None:
+        """There are queued rows for the peers with these keys."""
+        for key in keys:
+            if key in self._linked:
+                self._linked[key].wake()
+
+    def keep_only(self, keys: Collection[bytes], among: Iterable[bytes]) -> None:
+        """End the links of whoever is neither this node nor one of the peers with these keys.
+
+        Nobody waits for it: one that does not answer would hold up the end of the others.
+
+        Args:
+            keys: of all peers, as of some moment.
+            among: those who had links before that moment: who came later may be a new peer.
+        """
+        own = self._node.identity.public.raw
+        for key in among:
+            linked = self._linked.get(key)
+            if linked is not None and key not in keys and key != own and not linked.removed:
+                linked.removed = True
+                for delivery in linked.deliveries.values():
+                    self._start(delivery.aclose())
+
+    def moved(self, endpoints: tuple[Endpoint, ...]) -> None:
+        """The node can be reached elsewhere now: tell everybody who is linked."""
+        self.endpoints = endpoints
+        own = self._node.identity.public.raw
+        for key, linked in self._linked.items():
+            if key != own:
+                for link in linked.deliveries:
+                    self._announce(link)
+
+    # ---- inside
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _bound(self, linked: _Linked) -> None:
+        """Close a peer's oldest links while it has too many."""
+        most = self._node.config.limits.links_per_peer
+        staying = [link for link in linked.deliveries if link not in linked.leaving]
+        for link in staying[:-most]:
+            linked.leaving.add(link)
+            self._start(linked.deliveries[link].aclose())
+        # Whoever makes links faster than it lets them be closed gains nothing by it.
+        for link in [*linked.deliveries][: -2 * most]:
+            link.abort()
+
+    def _announce(self, link: Link) -> None:
+        told = reach.announced(self.endpoints, link.remote[0] if link.remote else None)
+        if told and self._node.config.server.announce:
+            with contextlib.suppress(LinkClosed):
+                link.send(Announce(told))
+
+
+def _strike_out(conn: sqlite3.Connection, row: LinkRow, peer: KnownPeer) -> None:
+    links.down(conn, row.owner, row.number)
+    directory.note_seen(conn, peer, now_ms())
