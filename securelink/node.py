@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from securelink.directory import Directory
     from securelink.home import Home
     from securelink.identity import Identity
+    from securelink.store.links import LinkRow
 
 
 CLOSE_TIMEOUT = 1.0
@@ -118,6 +119,11 @@ class Node:
     def is_alive(self, owner: str) -> bool:
         """Whether the process that `owner` names still runs."""
         return is_held(_owner_lock(self.home.locks, owner))
+
+    async def links_to(self, peer: bytes) -> list[LinkRow]:
+        """The links to a peer that other processes of this node have at this moment."""
+        rows = await self.store.read(links.of_peer, peer)
+        return [row for row in rows if row.owner != self.owner and self.is_alive(row.owner)]
 
     def ledger(self) -> Ledger:
         """What this node has had mapped on its routers, for this process to use."""

@@ -22,6 +22,7 @@ from securelink.incoming import Incoming
 from securelink.messages import Announce
 from securelink.outgoing import Outgoing
 from securelink.progressing import Progressing
+from securelink.states import ENDED
 from securelink.store import links
 from securelink.store.links import LinkRow
 
@@ -125,16 +126,10 @@ class Registry:
             since=now_ms(),
         )
 
-    async def carry(
-        self,
-        link: Link,
-        peer: KnownPeer,
-        row: LinkRow | None,
-        *,
-        standing: bool,
-        early: Sequence[Happening] = (),
-    ) -> SecurelinkError | None:
-        """Carry mail over a ready link until it ends; return why, None after an orderly end.
+    def enter(
+        self, link: Link, peer: KnownPeer, row: LinkRow | None, *, standing: bool
+    ) -> Carriage:
+        """Take a ready link in; its mail is carried by `Carriage.run`, which must follow.
 
         Args:
             link: ready.
@@ -142,7 +137,6 @@ class Registry:
             row: what the store says of it; None for a link of this node to itself, over which
                 nothing is sent from here.
             standing: it is meant to last, and so preferred.
-            early: what came along with READY.
         """
         linked = self._linked.get(peer.key.raw)
         if linked is None:
@@ -167,25 +161,41 @@ class Registry:
         self._bound(linked)
         address = events.Address(*link.remote) if link.remote else None
         self._emit(events.LinkUp(peer=peer.name, address=address))
-        error: SecurelinkError | None = None
-        try:
-            if row is not None:
-                self._announce(link)
-            error = await delivery.run(early)
-        finally:
-            reason = "removed" if linked.removed else error.message if error else "closed"
-            self._emit(events.LinkDown(peer=peer.name, address=address, reason=reason))
-            del linked.deliveries[link], self._incoming[link]
-            self._taken += incoming.taken
-            if linked.dispatches.pop(link, None) is not None:
-                linked.wake()
-            linked.leaving.discard(link)
-            if not linked.deliveries:
-                del self._linked[peer.key.raw]
-                await linked.outgoing.aclose()
-            if row is not None:
-                await self.strike_out(row, peer)
-        return error
+        if row is not None:
+            self._announce(link)
+        return Carriage(self, linked, link, row)
+
+    async def carry(
+        self,
+        link: Link,
+        peer: KnownPeer,
+        row: LinkRow | None,
+        *,
+        standing: bool,
+        early: Sequence[Happening] = (),
+    ) -> SecurelinkError | None:
+        """Carry mail over a ready link until it ends; return why, None after an orderly end.
+
+        Args:
+            link, peer, row, standing: as for `enter`.
+            early: what came along with READY.
+        """
+        return await self.enter(link, peer, row, standing=standing).run(early)
+
+    async def leave(self, linked: _Linked, link: Link, row: LinkRow | None, reason: str) -> None:
+        """Let a link go that has ended; for `Carriage`."""
+        address = events.Address(*link.remote) if link.remote else None
+        self._emit(events.LinkDown(peer=linked.peer.name, address=address, reason=reason))
+        del linked.deliveries[link]
+        self._taken += self._incoming.pop(link).taken
+        if linked.dispatches.pop(link, None) is not None:
+            linked.wake()
+        linked.leaving.discard(link)
+        if not linked.deliveries:
+            del self._linked[linked.peer.key.raw]
+            await linked.outgoing.aclose()
+        if row is not None:
+            await self.strike_out(row, linked.peer)
 
     async def strike_out(self, row: LinkRow, peer: KnownPeer) -> None:
         """Note that a link is no more."""
@@ -260,6 +270,55 @@ class Registry:
         if told and self._node.config.server.announce:
             with contextlib.suppress(LinkClosed):
                 link.send(Announce(told))
+
+
+class Carriage:
+    """The mail of one link, both ways, from `Registry.enter` to its end.
+
+    Attributes:
+        link: the link.
+    """
+
+    def __init__(
+        self, registry: Registry, linked: _Linked, link: Link, row: LinkRow | None
+    ) -> None:
+        self.link = link
+        self._registry = registry
+        self._linked = linked
+        self._row = row
+        self._delivery = linked.deliveries[link]
+
+    @property
+    def received(self) -> int:
+        """How many texts were taken in."""
+        return self._delivery.received
+
+    async def run(self, early: Sequence[Happening] = ()) -> SecurelinkError | None:
+        """Carry it until the link ends; return why, None after an orderly end.
+
+        Args:
+            early: what came along with READY.
+        """
+        error: SecurelinkError | None = None
+        try:
+            error = await self._delivery.run(early)
+        finally:
+            reason = "closed" if error is None else error.message
+            if self._linked.removed:
+                reason = "removed"
+            await self._registry.leave(self._linked, self.link, self._row, reason)
+        return error
+
+    async def linger(self, waiting: int, seconds: float) -> None:
+        """Take what the other side has for us: as many texts as that, or as come in that time."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while self.received < waiting and self.link.session.state not in ENDED:
+                    await self._delivery.progress()
+
+    async def aclose(self) -> None:
+        """End the link in order; `run` returns then."""
+        await self._delivery.aclose()
 
 
 def _strike_out(conn: sqlite3.Connection, row: LinkRow, peer: KnownPeer) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Self
 
 from securelink import events, pairing, reach
 from securelink.clock import now_ms
+from securelink.courier import Courier
 from securelink.errors import AlreadyRunning, StoreError
 from securelink.incoming import recover
 from securelink.invite import choose_endpoints
@@ -48,6 +49,7 @@ class Service:
         self,
         node: Node,
         server: Server,
+        courier: Courier,
         lookout: Lookout,
         invite: Invite | None,
         lock: FileLock,
@@ -57,6 +59,7 @@ class Service:
         self.server = server
         self.invite = invite
         self.registry = server.registry
+        self._courier = courier
         self._lookout = lookout
         self._lock = lock
         self._tell = tell
@@ -89,14 +92,16 @@ class Service:
             undo.callback(lock.release)
             server = await Server.open(node, tell.event)
             undo.push_async_callback(server.aclose)
-            lookout = await Lookout.open(node, COMMAND, tell, server.registry)
+            courier = Courier(node, server.registry)
+            undo.push_async_callback(courier.aclose)
+            lookout = await Lookout.open(node, COMMAND, tell, server.registry, queued=courier.look)
             undo.callback(lookout.close)
             invite = None
             if with_invite:
                 invite = await node.store.run(
                     pairing.mint, node.identity, node.config, server.registry.endpoints
                 )
-            service = cls(node, server, lookout, invite, lock, tell)
+            service = cls(node, server, courier, lookout, invite, lock, tell)
             await service._write_down()
             undo.pop_all()
         return service
@@ -135,7 +140,7 @@ class Service:
     async def aclose(self) -> None:
         """End all links in order and give back the lock."""
         self._lookout.close()
-        await self.server.aclose()
+        await asyncio.gather(self._courier.aclose(), self.server.aclose())
         with contextlib.suppress(TimeoutError, StoreError):
             # A stale row is harmless: the lock tells whether anybody serves.
             async with asyncio.timeout(CLOSE_TIMEOUT):
@@ -181,6 +186,7 @@ class Service:
         if present == self.registry.endpoints:
             return
         self.registry.moved(present)
+        self._courier.network_changed()
         with logged():
             await self._write_down()
         if self.invite is not None:

@@ -1,0 +1,184 @@
+"""Brings what is queued to peers that have addresses: dials them, again and again.
+
+One errand a peer, for as long as something is queued for it and no process of the node has a link
+to it. An errand takes along what the other side has for us, as a `send` does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from securelink import directory
+from securelink.clock import now_ms
+from securelink.connect import Connected, connect
+from securelink.errors import (
+    LinkClosed,
+    LinkError,
+    NotThem,
+    PeerRefused,
+    SecurelinkError,
+    StoreError,
+)
+from securelink.identity import PublicKey
+from securelink.redialling import Redial
+from securelink.store import addresses, links, outbox, outbox_files, tries
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Collection
+
+    from securelink.directory import KnownPeer
+    from securelink.node import Node
+    from securelink.registry import Registry
+    from securelink.store.links import LinkRow
+
+ROUND = 30.0
+"""Seconds that one attempt at all endpoints of a peer may take."""
+
+LINGER = 1.0
+"""Seconds at most for which a link is kept to take what waits for us there."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Errand:
+    """The way to one peer."""
+
+    task: asyncio.Task[None]
+    looked: asyncio.Event
+    """Set at each look at the queues: something may have been delivered, or be there no more."""
+
+
+class Courier:
+    """The errands of one process. Made by `Courier`, ended by `aclose`.
+
+    Args:
+        node: whose queues they are.
+        registry: the links of this process, where those of errands go too.
+    """
+
+    def __init__(self, node: Node, registry: Registry) -> None:
+        self._node = node
+        self._registry = registry
+        self._errands: dict[bytes, _Errand] = {}
+        self._network_changed = asyncio.Event()
+
+    def look(self, queued: Collection[bytes]) -> None:
+        """Take which peers have queued rows, by their keys: whoever has none has an errand soon."""
+        for errand in self._errands.values():
+            errand.looked.set()
+        for key in queued:
+            if key not in self._errands and key not in self._registry:
+                looked = asyncio.Event()
+                task = asyncio.create_task(self._run(key, looked))
+                self._errands[key] = _Errand(task, looked)
+
+    def network_changed(self) -> None:
+        """This machine has other addresses than before: whoever waits to dial again does so now."""
+        self._network_changed.set()
+        self._network_changed = asyncio.Event()
+
+    async def aclose(self) -> None:
+        """Run no more errands; their links are the registry's to end."""
+        tasks = [errand.task for errand in self._errands.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    # ---- one errand
+
+    async def _run(self, key: bytes, looked: asyncio.Event) -> None:
+        try:
+            await self._go(key, looked)
+        except StoreError as error:
+            # The next look sends another one.
+            _log.warning("nothing is brought to a peer for a while: %s", error)
+        finally:
+            del self._errands[key]
+
+    async def _go(self, key: bytes, looked: asyncio.Event) -> None:
+        redial = Redial()
+        read = self._node.store.read
+        while await read(_count_queued, key) and key not in self._registry:
+            peer = (await self._node.directory()).by_key(PublicKey(key))
+            if peer is None or not peer.endpoints or await self._node.links_to(key):
+                # Nobody to dial, or another process sends it.
+                return
+            failure = await self._try(peer, looked, redial)
+            if failure is not None:
+                delay, is_news = redial.after(failure)
+                if is_news:
+                    _log.info("%s; it is tried again (%s)", failure.message, failure.hint)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(delay):
+                        await self._network_changed.wait()
+
+    async def _try(
+        self, peer: KnownPeer, looked: asyncio.Event, redial: Redial
+    ) -> SecurelinkError | None:
+        """Dial once, and deliver; return why it has to be tried again, None if all is done."""
+        node, key = self._node, peer.key.raw
+        until = asyncio.get_running_loop().time() + ROUND
+        try:
+            connected = await connect(
+                node, peer.key, peer.name, peer.endpoints, node.hello(), until
+            )
+        except (LinkError, NotThem, PeerRefused) as error:
+            await node.store.run(tries.note_failure, key, error.message, now_ms())
+            return error
+        row = self._registry.row(key, connected.endpoint, dialled=True, takes_files=True)
+        link = connected.link
+        try:
+            before = await node.store.run(_note_ready, peer, connected, row)
+        except BaseException:
+            link.abort()
+            raise
+        ended: SecurelinkError | None = None
+        carriage = self._registry.enter(link, peer, row, standing=False)
+        carrying = asyncio.create_task(carriage.run(connected.early))
+        try:
+            await self._until_empty(key, carrying, looked)
+            if not carrying.done():
+                await carriage.linger(connected.ready.waiting, LINGER)
+        finally:
+            await carriage.aclose()
+            ended = await carrying
+        left = await node.store.read(_count_queued, key)
+        if left < before:
+            redial.ready()
+        if not left:
+            return None
+        return ended or LinkClosed(f"{peer.name} has ended the link")
+
+    async def _until_empty(
+        self, key: bytes, carrying: asyncio.Task[SecurelinkError | None], looked: asyncio.Event
+    ) -> None:
+        """Return when nothing is queued any more, or the link has ended."""
+        while not carrying.done() and await self._node.store.read(_count_queued, key) > 0:
+            looked.clear()
+            waiting = asyncio.create_task(looked.wait())
+            try:
+                await asyncio.wait([carrying, waiting], return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                waiting.cancel()
+
+
+def _count_queued(conn: sqlite3.Connection, key: bytes, /) -> int:
+    return outbox.count_queued(conn, key) + outbox_files.count_queued(conn, key)
+
+
+def _note_ready(
+    conn: sqlite3.Connection, peer: KnownPeer, connected: Connected, row: LinkRow
+) -> int:
+    """Write down that the peer proved its key; return how much is queued for it."""
+    now = now_ms()
+    directory.note_seen(conn, peer, now, connected.ready.name)
+    addresses.used_endpoint(conn, peer.key.raw, connected.endpoint, now)
+    tries.note_success(conn, peer.key.raw)
+    links.up(conn, row)
+    return _count_queued(conn, peer.key.raw)
