@@ -31,6 +31,7 @@ from securelink.errors import (
     Unreachable,
 )
 from securelink.hello import FILES
+from securelink.items import FilesItem, StreamItem
 from securelink.outgoing import Outgoing
 from securelink.parcel import Parcel, let_go
 from securelink.store import addresses, peers, serving
@@ -43,12 +44,20 @@ if TYPE_CHECKING:
     from securelink.items import Item, Tally
     from securelink.node import Node
     from securelink.sources import Skipped
+    from securelink.store.links import LinkRow
 
 GRACE = 10.0
 """Seconds that what has left waits for its receipt, even if the timeout is over."""
 
 LINGER = 1.0
 """Seconds at most for which a link is kept after the receipt, to take what waits for us."""
+
+SHARE_PATIENCE = 5.0
+"""Seconds without progress after which a link of another process is not counted on any more, if
+the peer can be dialled."""
+
+LOOK_INTERVAL = 1.0
+"""Seconds after which to look for others' links although nobody has committed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +123,7 @@ class Sending:
         self._skipped = skipped
         self._is_me = peer.key == node.identity.public
         self._dials = bool(peer.endpoints) or self._is_me or choice != "auto"
+        self._takes_files = self._has_stream = False
         self._began = asyncio.get_running_loop().time()
         self._endpoint: Endpoint | None = None
         self.received = 0
@@ -127,14 +137,16 @@ class Sending:
         Returns:
             One outcome for each item, in order.
         """
-        left = None if self._timeout is None else int(self._timeout * 1000)
+        self._takes_files = any(isinstance(each, FilesItem) for each in items)
+        self._has_stream = any(isinstance(each, StreamItem) for each in items)
+        shared = not self._dials or bool(await self._links_of_others())
         parcel = self.parcel = Parcel(
             self._node,
             self._peer,
             items,
             queue=self._queue,
-            shared=not self._dials,
-            deadline=None if self._dials or self._queue or left is None else now_ms() + left,
+            shared=shared,
+            patience=None if self._queue else self._timeout,
             skipped=self._skipped,
         )
         kept: set[int] = set()
@@ -144,7 +156,10 @@ class Sending:
             # It may be settled already.
             await parcel.until_not_idle()
             await parcel.look()
-            await (self._deliver(parcel) if self._dials else self._wait_for_others(parcel))
+            if shared:
+                await self._wait_for_others(parcel)
+            if not parcel.is_done():
+                await self._deliver(parcel)
         except SecurelinkError as raised:
             error = raised
         finally:
@@ -319,17 +334,56 @@ class Sending:
 
     # ---- by whichever process of this node has a link
 
+    async def _links_of_others(self) -> list[LinkRow]:
+        """The links of other processes that can carry what is to be sent."""
+        if self._is_me or self._choice != "auto" or self._has_stream:
+            return []
+        found = await self._node.links_to(self._peer.key.raw)
+        return [each for each in found if each.takes_files or not self._takes_files]
+
     async def _wait_for_others(self, parcel: Parcel) -> None:
+        """Return when all is settled; or, if we can dial, when others will not do it.
+
+        Raises:
+            Unreachable: nobody has a link in time, and there is no address to dial.
+        """
+        changed = asyncio.Event()
+        unsubscribe = self._node.store.on_change(changed.set)
+        loop = asyncio.get_running_loop()
+        told = False
         try:
-            async with asyncio.timeout_at(self._deadline(parcel)):
-                await self._until_settled(parcel)
-        except TimeoutError:
-            name = self._peer.name
-            raise Unreachable(
-                f"{name} is not linked, and no address of it is known",
-                hint=f"send it while {name} is linked to a `securelink serve` here, or give "
-                "--endpoint HOST:PORT",
-            ) from None
+            while True:
+                await parcel.look()
+                if parcel.is_done():
+                    return
+                linked = await self._links_of_others()
+                is_stuck = not linked or loop.time() - parcel.moved_at > SHARE_PATIENCE
+                if self._dials and is_stuck:
+                    await parcel.keep()
+                    return
+                deadline = self._deadline(parcel)
+                left = LOOK_INTERVAL if deadline is None else deadline - loop.time()
+                if linked and left <= 0:
+                    raise Unreachable(f"{self._peer.name} is linked, and has not taken it in time")
+                if left <= 0 or (not linked and self._queue and not parcel.reads_lines):
+                    raise self._not_linked()
+                if not linked and not told:
+                    told = True
+                    self._failed(self._not_linked())
+                with contextlib.suppress(TimeoutError):
+                    # A process that is killed commits nothing.
+                    async with asyncio.timeout(min(left, LOOK_INTERVAL)):
+                        await changed.wait()
+                changed.clear()
+        finally:
+            unsubscribe()
+
+    def _not_linked(self) -> Unreachable:
+        name = self._peer.name
+        return Unreachable(
+            f"{name} is not linked, and no address of it is known",
+            hint=f"{name} gets it with: securelink receive; or give --endpoint HOST:PORT",
+        )
 
     async def _until_settled(self, parcel: Parcel) -> None:
         """Return when other processes, or an earlier one, have settled every row."""

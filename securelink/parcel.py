@@ -77,7 +77,8 @@ class Parcel:
         items: what it is to get, in order.
         queue: what is not delivered stays queued.
         shared: whichever process has a link may deliver it.
-        deadline: when it may no longer be handed over for the first time, in ms since 1970.
+        patience: seconds from when a text is put until others may no longer hand it over for the
+            first time; None for ever. Of a file that is known only when it has nearly gone.
         skipped: told of what is not sent, such as a symbolic link.
 
     Attributes:
@@ -98,7 +99,7 @@ class Parcel:
         *,
         queue: bool = False,
         shared: bool = False,
-        deadline: int | None = None,
+        patience: float | None = None,
         skipped: Callable[[sources.Skipped], None] = lambda _: None,
     ) -> None:
         self.peer = peer
@@ -119,7 +120,7 @@ class Parcel:
         self._node = node
         self._queue = queue
         self._shared = shared
-        self._deadline = deadline
+        self._patience = patience
         self._skipped = skipped
         self._rows: dict[int, _Row] = {}
         self._changes: dict[str, int] = {}
@@ -176,6 +177,9 @@ class Parcel:
     def _write_texts(
         self, conn: sqlite3.Connection, texts: Sequence[TextItem], now: int
     ) -> list[int]:
+        deadline = None
+        if self._shared and self._patience is not None:
+            deadline = now + int(self._patience * 1000)
         return [
             outbox.put(
                 conn,
@@ -185,7 +189,7 @@ class Parcel:
                 sent_at=now,
                 owner=self._node.owner,
                 shared=self._shared,
-                deadline=self._deadline,
+                deadline=deadline,
             )
             for each in texts
         ]
@@ -260,7 +264,6 @@ class Parcel:
             sent_at=now_ms(),
             owner=self._node.owner,
             shared=self._shared,
-            deadline=self._deadline,
         )
         async with _to_its_end(writing) as put:
             for file, made in zip(files, put, strict=True):
@@ -362,6 +365,20 @@ class Parcel:
         seqs = list(self._rows) if self._shared else self.own_texts
         for settled in await self._node.store.read(_settled, seqs):
             self.settled(settled)
+        if self._shared and self.has_files:
+            noted = await self._node.store.read(outbox_files.progress, self._node.owner)
+            for seq, sent in noted:
+                self._note_progress(seq, sent)
+
+    async def keep(self) -> None:
+        """Leave what is not settled to other processes no longer.
+
+        Raises:
+            StoreError: the store fails.
+        """
+        self._shared = False
+        self.phase = Phase.CONNECTING
+        await self._node.store.run(outbox.keep, self.open_rows(), self._node.owner)
 
     def begin_link(self) -> None:
         """A new link: what has no receipt is not known to have arrived."""
@@ -456,6 +473,17 @@ class Parcel:
         for settled in found:
             if settled.state is not State.WAITING:
                 self.settled(settled)
+
+    def _note_progress(self, seq: int, sent: int) -> None:
+        """Another process has sent so much of a file."""
+        own = self._rows.get(seq)
+        if own is not None and own.sent != sent:
+            own.tally.done += sent - own.sent
+            self.moved += max(sent - own.sent, 0)
+            own.sent = sent
+            self._present = own
+            self.phase = Phase.MOVING
+            self._move()
 
     def _move(self) -> None:
         self.moved_at = self._loop.time()

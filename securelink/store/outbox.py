@@ -348,6 +348,14 @@ def release(conn: sqlite3.Connection, seq: int) -> None:
     conn.execute("UPDATE outbox SET owner = NULL WHERE seq = ?", (seq,))
 
 
+def keep(conn: sqlite3.Connection, seqs: Iterable[int], owner: str) -> None:
+    """Have the owner of shared rows deliver them alone from now on."""
+    conn.executemany(
+        "UPDATE outbox SET shared = 0, deadline = NULL WHERE seq = ? AND owner = ?",
+        ((seq, owner) for seq in seqs),
+    )
+
+
 def queued(conn: sqlite3.Connection, peer: bytes) -> Iterator[OutboxRow]:
     """Yield the texts that wait for any process with a link to *peer*, in order.
 

@@ -244,10 +244,13 @@ def note_sent(conn: sqlite3.Connection, seq: int, sent: int) -> None:
     conn.execute("UPDATE outbox_files SET sent = ? WHERE seq = ?", (sent, seq))
 
 
-def sent(conn: sqlite3.Connection, seq: int) -> int:
-    """Return how many bytes of a row had gone when that was last noted."""
-    row = conn.execute("SELECT sent FROM outbox_files WHERE seq = ?", (seq,)).fetchone()
-    return 0 if row is None else int(row[0])
+def progress(conn: sqlite3.Connection, owner: str) -> list[tuple[int, int]]:
+    """Return the rows that *owner* waits for, and how much of each had gone when that was noted."""
+    return conn.execute(
+        "SELECT outbox.seq, sent FROM outbox JOIN outbox_files USING (seq)"
+        " WHERE owner = ? AND state IN ('waiting', 'handed') AND sent > 0",
+        (owner,),
+    ).fetchall()
 
 
 def begin(conn: sqlite3.Connection, seqs: Iterable[int]) -> None:

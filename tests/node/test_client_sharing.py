@@ -1,0 +1,247 @@
+"""A `send` to a peer that is linked to another process of the node, which then delivers."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from parties import BOB, HandServer, Stopwatch, at, call, introduce, rows, running, states, until
+from taking import Taker, file_states, item
+
+from securelink import client, progressing
+from securelink.client import Outcome, Sending
+from securelink.clock import new_id
+from securelink.errors import NoReceipt, SecurelinkError, Unreachable
+from securelink.file_messages import Chunk
+from securelink.items import StreamItem, TextItem
+from securelink.messages import Ready, Text
+from securelink.store import links
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from parties import ByHand, Parties
+
+    from securelink.directory import KnownPeer
+    from securelink.node import Node
+    from securelink.service import Service
+
+LARGE = 24 << 20
+
+
+@dataclass
+class Shared:
+    """A node that serves, another process of it, and Bob at a port where nobody has called yet."""
+
+    service: Service
+    node: Node
+    server: HandServer
+    bob: KnownPeer
+
+
+@asynccontextmanager
+async def shared(parties: Parties, *, reachable: bool = True) -> AsyncIterator[Shared]:
+    async with (
+        parties.node() as serving,
+        parties.node() as node,
+        HandServer() as server,
+        running(serving) as (service, _),
+    ):
+        bob = await introduce(node, BOB.public, "bob", [at(server.port)] if reachable else [])
+        yield Shared(service, node, server, bob)
+
+
+def begin(it: Shared, *items: Any, **options: Any) -> asyncio.Task[list[Outcome]]:
+    options = {"choice": "auto", "timeout": 10.0} | options
+    sending = Sending(it.node, it.bob, **options)
+    return asyncio.create_task(sending.send(items or [TextItem(new_id(), "hello")]))
+
+
+@asynccontextmanager
+async def linked(it: Shared, **options: Any) -> AsyncIterator[ByHand]:
+    async with call(it.service.server, **options) as by_hand:
+        await by_hand.hear(Ready)
+        yield by_hand
+
+
+async def test_the_link_that_there_is_carries_it(parties: Parties) -> None:
+    async with shared(parties) as it, linked(it, standing=True) as by_hand:
+        task = begin(it)
+        assert await by_hand.receipt_all(1) == ["hello"]
+        (outcome,) = await task
+        assert outcome.error is None
+        assert it.server.calls == [], "nobody was dialled"
+
+
+async def test_a_named_endpoint_is_dialled_all_the_same(parties: Parties) -> None:
+    async with shared(parties) as it, linked(it, standing=True):
+        task = begin(it, choice=f"127.0.0.1:{it.server.port}")
+        assert await (await it.server.call()).receipt_all(1) == ["hello"]
+        assert (await task)[0].error is None
+
+
+async def test_who_has_only_a_link_without_files_is_dialled_for_files(
+    parties: Parties, tmp_path: Path
+) -> None:
+    (tmp_path / "a").write_bytes(b"a file")
+    async with shared(parties) as it, linked(it, standing=True):
+        task = begin(it, item(tmp_path / "a"))
+        taker = Taker(await it.server.call(), willing=True)
+        assert (await task)[0].error is None
+        assert taker.data(0) == b"a file"
+
+
+async def test_files_go_over_a_link_that_takes_them(parties: Parties, tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"a file")
+    async with shared(parties) as it, linked(it, standing=True, takes_files=True) as by_hand:
+        task = begin(it, item(tmp_path / "a"))
+        taker = Taker(by_hand, willing=True)
+        assert (await task)[0].error is None
+        assert taker.data(0) == b"a file"
+        assert it.server.calls == []
+
+
+async def test_a_stream_goes_over_a_link_of_its_own(parties: Parties, tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"a stream")
+    with (tmp_path / "a").open("rb") as file:
+        async with shared(parties) as it, linked(it, standing=True, takes_files=True):
+            task = begin(it, StreamItem("a", file.fileno()))
+            taker = Taker(await it.server.call(), willing=True)
+            assert (await task)[0].error is None
+            assert taker.data(0) == b"a stream"
+
+
+@pytest.mark.parametrize("handed", [False, True])
+async def test_when_that_link_ends_it_is_dialled(
+    parties: Parties, monkeypatch: pytest.MonkeyPatch, handed: bool
+) -> None:
+    monkeypatch.setattr(client, "LOOK_INTERVAL", 0.05)
+    async with shared(parties) as it:
+        async with linked(it, standing=True) as by_hand:
+            if not handed:
+                by_hand.link.pause_receiving()
+                # As if it were carried off, and no process had noticed yet.
+                await it.service.node.store.run(_nobody_drains, it)
+            task = begin(it)
+            if handed:
+                await by_hand.hear(Text)
+            else:
+                await until(lambda: states(it.node) == ["waiting"])
+        assert await (await it.server.call()).receipt_all(1) == ["hello"]
+        assert (await task)[0].error is None
+        assert states(it.node) == ["delivered"]
+
+
+def _nobody_drains(_: object, it: Shared) -> None:
+    for linked in it.service.registry._linked.values():
+        linked.outgoing._drains = False
+
+
+async def test_a_process_that_is_killed_has_no_link_any_more(
+    parties: Parties, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "LOOK_INTERVAL", 0.05)
+    async with shared(parties) as it:
+        dead = it.service.registry.row(BOB.public.raw, at(1), dialled=False, takes_files=True)
+        await it.node.store.run(links.up, dead)
+        task = begin(it)
+        await until(lambda: states(it.node) == ["waiting"])
+        it.service.node._lock.release()
+        assert await (await it.server.call()).receipt_all(1) == ["hello"]
+        assert (await task)[0].error is None
+
+
+async def test_a_link_that_carries_nothing_is_not_waited_for(
+    parties: Parties, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "SHARE_PATIENCE", 0.2)
+    monkeypatch.setattr(client, "LOOK_INTERVAL", 0.05)
+    async with shared(parties) as it, linked(it, standing=True) as silent:
+        task = begin(it)
+        await silent.hear(Text)
+        assert await (await it.server.call()).receipt_all(1) == ["hello"]
+        assert (await task)[0].error is None
+
+
+async def test_a_large_file_over_another_process_counts_as_progress(
+    parties: Parties, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progressing, "INTERVAL", 0.05)
+    (tmp_path / "a").write_bytes(bytes(LARGE))
+    async with (
+        shared(parties, reachable=False) as it,
+        linked(it, standing=True, takes_files=True) as by_hand,
+    ):
+        sending = Sending(it.node, it.bob, choice="auto", timeout=1.0)
+        task = asyncio.create_task(sending.send([item(tmp_path / "a")]))
+        taker = Taker(by_hand)
+        await taker.offer(0)
+        # It takes longer than the timeout, and moves all the time.
+        for count in range(1, 7):
+            await taker.of(Chunk, 40 * count)
+            taker.pause()
+            await asyncio.sleep(0.3)
+            taker.resume()
+        parcel = sending.parcel
+        assert parcel is not None
+        assert parcel.tallies[0].done > 0
+        assert not task.done()
+        taker.receipt(await taker.offer(0))
+        assert (await task)[0].error is None
+
+
+# ---- without an address
+
+
+async def test_queued_for_somebody_who_is_not_there_it_ends_at_once(parties: Parties) -> None:
+    async with shared(parties, reachable=False) as it:
+        with Stopwatch() as watch:
+            (outcome,) = await begin(it, queue=True, timeout=30.0)
+        assert watch.seconds < 1
+        assert outcome.queued
+        assert isinstance(outcome.error, Unreachable)
+        assert rows(it.node) == [("hello", "waiting", None)]
+
+
+async def test_queued_for_somebody_who_is_there_it_is_delivered(parties: Parties) -> None:
+    async with shared(parties, reachable=False) as it, linked(it, standing=True) as by_hand:
+        task = begin(it, queue=True)
+        assert await by_hand.receipt_all(1) == ["hello"]
+        (outcome,) = await task
+        assert (outcome.error, outcome.queued) == (None, False)
+
+
+async def test_how_to_get_it_is_told_once(parties: Parties) -> None:
+    told: list[SecurelinkError] = []
+    async with shared(parties, reachable=False) as it:
+        task = begin(it, timeout=None, failed=told.append)
+        await until(lambda: len(told) == 1)
+        async with linked(it) as by_hand:
+            await by_hand.receipt_all(1)
+            assert (await task)[0].error is None
+    assert [each.hint for each in told] == [
+        "bob gets it with: securelink receive; or give --endpoint HOST:PORT"
+    ]
+
+
+async def test_linked_and_silent_until_the_timeout(parties: Parties) -> None:
+    async with shared(parties, reachable=False) as it, linked(it, standing=True) as silent:
+        task = begin(it, timeout=0.5)
+        await silent.hear(Text)
+        (outcome,) = await task
+        assert isinstance(outcome.error, NoReceipt)
+        assert "is linked, and has not taken it in time" in outcome.error.message
+        assert rows(it.node) == [("hello", "handed", None)]
+
+
+async def test_files_of_a_dead_sender_are_given_up(parties: Parties, tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"a file")
+    async with shared(parties, reachable=False) as it:
+        task = begin(it, item(tmp_path / "a"), timeout=0.2)
+        (outcome,) = await task
+        assert isinstance(outcome.error, Unreachable)
+        assert file_states(it.node) == ["withdrawn"]
