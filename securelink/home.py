@@ -79,6 +79,10 @@ class Home:
         """The folder of the files on which this node's processes hold their locks."""
         return self.data_folder / "locks"
 
+    def owner_lock(self, owner: str) -> Path:
+        """The file that a process of this node, called *owner* in the store, holds a lock on."""
+        return self.locks / f"{owner}.owner"
+
     @property
     def serve_lock(self) -> Path:
         """The lock that a running `serve` holds."""

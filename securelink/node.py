@@ -21,7 +21,6 @@ from securelink.store.writer import Store
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable
-    from pathlib import Path
     from types import TracebackType
 
     from securelink.config import Config
@@ -71,7 +70,7 @@ class Node:
         """
         home.create()
         identity = keyfile.load_or_create(home.key_file)
-        lock = FileLock.acquire(_owner_lock(home.locks, str(uuid.uuid4())))
+        lock = FileLock.acquire(home.owner_lock(str(uuid.uuid4())))
         assert lock is not None, "nobody else knows a name this new"
         try:
             store = await Store.open(home.store_file)
@@ -114,11 +113,11 @@ class Node:
         for owner in owners:
             if not self.is_alive(owner):
                 await self.store.run(_bury, owner)
-                _owner_lock(self.home.locks, owner).unlink(missing_ok=True)
+                self.home.owner_lock(owner).unlink(missing_ok=True)
 
     def is_alive(self, owner: str) -> bool:
         """Whether the process that `owner` names still runs."""
-        return is_held(_owner_lock(self.home.locks, owner))
+        return is_held(self.home.owner_lock(owner))
 
     async def links_to(self, peer: bytes) -> list[LinkRow]:
         """The links to a peer that other processes of this node have at this moment."""
@@ -157,7 +156,3 @@ class Node:
 def _bury(conn: sqlite3.Connection, owner: str) -> None:
     outbox.bury_owner(conn, owner, now_ms())
     links.bury_owner(conn, owner)
-
-
-def _owner_lock(locks: Path, owner: str) -> Path:
-    return locks / f"{owner}.owner"

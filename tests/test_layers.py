@@ -26,7 +26,7 @@ ROWS: tuple[tuple[int, frozenset[str]], ...] = (
     (3, frozenset({"nat.datagrams", "nat.search"})),
     (3, frozenset({"nat.clients", "nat.upnp", "nat.outside"})),
     (3, frozenset({"boot", "diskthread"})),
-    (4, frozenset({"directory", "reach"})),
+    (4, frozenset({"directory", "reach", "presence"})),
     (4, frozenset({"admission", "claims", "unfinished"})),
     (4, frozenset({"nat.ledger", "nat.probe"})),
     (4, frozenset({"nat.mapping", "nat.sweep", "nat.address", "nat.listing"})),

@@ -13,10 +13,12 @@ from securelink.errors import UnknownPeer, UsageError
 
 if TYPE_CHECKING:
     import sqlite3
+    from collections.abc import Sequence
 
     from securelink.cli.opened import OpenedNode
     from securelink.cli.output import Output, Styled
     from securelink.directory import KnownPeer
+    from securelink.presence import Presence
     from securelink.store.peers import Peer, Removed
 
 app = command_app()
@@ -44,7 +46,11 @@ def list_peers(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """List the machines that this one is paired with."""
+    """List the machines that this one is paired with, and which of them are linked now.
+
+    A peer is online while a `serve` or `receive` here has a link to it. Under WAITING: what is
+    queued for it (out), and what of its messages nobody has read (in).
+    """
     from securelink.cli.opened import open_node
     from securelink.cli.output import Output
     from securelink.store import peers
@@ -54,15 +60,16 @@ def list_peers(
     output = Output(json=json, quiet=quiet)
     with open_node() as node:
         known = node.directory().peers
+        there = _presence(node, known)
         with node.database.snapshot() as conn:
             pending = [peer for peer in peers.list_all(conn, pending=True) if peer.pending]
         if toml:
             _write_tables(output, known)
         elif json:
             for peer in known:
-                output.result(_as_json(peer))
+                output.result(_as_json(peer, there[peer.key.raw]))
         else:
-            _write_list(output, known)
+            _write_list(output, known, there)
             for begun in pending:
                 output.note(
                     f"joining {begun.name} was never finished: repeat `securelink join`, "
@@ -82,14 +89,18 @@ def show(name: Name, json: Json = False) -> None:
     with open_node() as node:
         _refuse_reserved(name)
         peer = node.directory().by_name(name)
+        at_present = _presence(node, [peer])[peer.key.raw]
         if json:
-            output.result(_as_json(peer))
+            output.result(_as_json(peer, at_present))
             return
         fields = [
             ("name", peer.name),
             ("id", peer.key.peer_id),
             ("calls itself", peer.calls_itself or "-"),
-            ("last seen", _when(peer.last_seen)),
+            ("online", _online(at_present)),
+            ("last seen", _seen(peer, at_present)),
+            ("waiting for it", str(at_present.outgoing)),
+            ("unread from it", str(at_present.unread)),
         ]
         if peer.paired_at is not None:
             fields.append(("paired", clock(peer.paired_at)))
@@ -226,23 +237,30 @@ def _write_tables(output: Output, known: tuple[KnownPeer, ...]) -> None:
         output.line("\n\n".join(peer_table(each.name, each.key, each.endpoints) for each in known))
 
 
-def _write_list(output: Output, known: tuple[KnownPeer, ...]) -> None:
+def _presence(node: OpenedNode, known: Sequence[KnownPeer]) -> dict[bytes, Presence]:
+    from securelink import presence
+
+    with node.database.snapshot() as conn:
+        return presence.read(conn, node.home, [peer.key.raw for peer in known])
+
+
+def _write_list(output: Output, known: tuple[KnownPeer, ...], there: dict[bytes, Presence]) -> None:
     if not known:
         output.note("no peers yet; to pair: `securelink invite` on one machine,")
         output.note("`securelink join` on the other")
         return
     rows: list[list[str | Styled]] = [
         [
-            peer.name,
+            _names(peer),
             peer.key.short,
-            peer.calls_itself or "-",
-            _when(peer.last_seen),
-            "config" if peer.configured else "invite",
+            _online(there[peer.key.raw]),
+            _seen(peer, there[peer.key.raw]),
+            _waiting(there[peer.key.raw]),
             ", ".join(map(str, peer.endpoints)) or "-",
         ]
         for peer in known
     ]
-    header = ("NAME", "ID", "CALLS ITSELF", "LAST SEEN", "FROM", "ENDPOINTS")
+    header = ("NAME", "ID", "ONLINE", "LAST SEEN", "WAITING", "ENDPOINTS")
     # A program that reads the rows would take the header for one of them.
     output.table(rows, header=header if output.is_terminal else None)
 
@@ -253,7 +271,30 @@ def _when(ms: int | None) -> str:
     return "never" if ms is None else clock(ms)
 
 
-def _as_json(peer: KnownPeer) -> dict[str, Any]:
+def _names(peer: KnownPeer) -> str:
+    """What we call it and, if that is something else, what it calls itself."""
+    other = peer.calls_itself not in {"", peer.name}
+    return f"{peer.name} ({peer.calls_itself})" if other else peer.name
+
+
+def _online(at_present: Presence) -> str:
+    """Since when and by which way: `since 14:05, lan`."""
+    if at_present.since is None or at_present.endpoint is None:
+        return "-"
+    return f"since {_when(at_present.since)}, {at_present.endpoint.kind}"
+
+
+def _seen(peer: KnownPeer, at_present: Presence) -> str:
+    return _when(peer.last_seen) if at_present.since is None else "now"
+
+
+def _waiting(at_present: Presence) -> str:
+    """What waits in each direction: `2 out, 1 in`."""
+    ways = ((at_present.outgoing, "out"), (at_present.unread, "in"))
+    return ", ".join(f"{count} {way}" for count, way in ways if count) or "-"
+
+
+def _as_json(peer: KnownPeer, at_present: Presence) -> dict[str, Any]:
     from securelink.events import rfc3339
 
     return {
@@ -262,6 +303,11 @@ def _as_json(peer: KnownPeer) -> dict[str, Any]:
         "short": peer.key.short,
         "calls_itself": peer.calls_itself,
         "endpoints": peer.endpoints,
+        "online": at_present.since is not None,
+        "online_since": None if at_present.since is None else rfc3339(at_present.since),
+        "endpoint": at_present.endpoint,
+        "waiting": at_present.outgoing,
+        "unread": at_present.unread,
         "last_seen": None if peer.last_seen is None else rfc3339(peer.last_seen),
         "paired_at": None if peer.paired_at is None else rfc3339(peer.paired_at),
         "from": "configuration" if peer.configured else "invite",

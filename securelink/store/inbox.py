@@ -230,6 +230,11 @@ def get(conn: sqlite3.Connection, peer: bytes, message_id: bytes) -> InboxMessag
     return None if row is None else _message(row)
 
 
+def count_unread(conn: sqlite3.Connection) -> dict[bytes, int]:
+    """Return how many messages of each peer no person was shown; peers without any are left out."""
+    return dict(conn.execute("SELECT peer, count(*) FROM inbox WHERE NOT read GROUP BY peer"))
+
+
 def mark_read(conn: sqlite3.Connection, seqs: Iterable[int]) -> None:
     """Note that a person was shown these messages."""
     conn.executemany("UPDATE inbox SET read = 1 WHERE seq = ?", ((seq,) for seq in seqs))

@@ -13,12 +13,16 @@ import pytest
 
 from securelink.cli.completion import peer_names
 from securelink.config import load
-from securelink.directory import read
+from securelink.directory import KnownPeer, note_seen, read
+from securelink.endpoints import Endpoint, kind_of
 from securelink.identity import Identity
-from securelink.store import inbox, invites, outbox
+from securelink.locks import FileLock
+from securelink.store import inbox, invites, links, outbox
+from securelink.store.links import LinkRow
 
 TOKEN_HASH = hashlib.sha256(b"token").digest()
 LAST_SEEN = 1_700_000_000_000
+NOBODY = {"online": False, "online_since": None, "endpoint": None, "waiting": 0, "unread": 0}
 
 
 @pytest.fixture
@@ -58,18 +62,17 @@ def test_the_list(call, call_on_terminal, node, invited):
     seen = call_on_terminal("peers")
     assert (seen.status, seen.err) == (0, "")
     header, *rows = seen.out.splitlines()
-    assert header.split() == ["NAME", "ID", "CALLS", "ITSELF", "LAST", "SEEN", "FROM", "ENDPOINTS"]
+    assert header.split() == ["NAME", "ID", "ONLINE", "LAST", "SEEN", "WAITING", "ENDPOINTS"]
     assert all(len(row) <= 80 for row in rows)
-    assert [row.split()[:2] for row in rows] == [
+    assert [row.split()[:2] for row in (rows[0], rows[2])] == [
         ["alice", alice.short],
-        ["bob", invited.short],
         ["carol", carol.short],
     ]
+    assert rows[1].split()[:3] == ["bob", "(bobs-mac)", invited.short]
     assert "2023-11-1" in rows[0]
     assert rows[0].endswith("…")
-    assert rows[1].split()[2] == "bobs-mac"
-    assert rows[1].endswith("  invite  192.168.1.20:24819")
-    assert rows[2].split()[2:] == ["-", "never", "config", "carol.example:24819"]
+    assert rows[1].endswith("  -        192.168.1.20:24819")
+    assert rows[2].split()[2:] == ["-", "never", "-", "carol.example:24819"]
 
     piped = call("peers")
     assert len(piped.out.splitlines()) == 3
@@ -88,6 +91,7 @@ def test_the_list_for_scripts(call, node, invited):
         "calls_itself": "bobs-mac",
         "endpoints": [{"kind": "lan", "host": "192.168.1.20", "port": 24819}],
         "from": "invite",
+        **NOBODY,
     }
     assert other == {
         "name": "carol",
@@ -98,7 +102,59 @@ def test_the_list_for_scripts(call, node, invited):
         "last_seen": None,
         "paired_at": None,
         "from": "configuration",
+        **NOBODY,
     }
+
+
+def linked(node, owner, peer, *, number=1, since=LAST_SEEN, host="192.168.1.77"):
+    """Write a link down as a process of the node does; return that process's lock."""
+    endpoint = Endpoint(kind_of(host), host, 50123)
+    with node.store() as conn:
+        row = LinkRow(
+            owner,
+            number,
+            peer.raw,
+            dialled=False,
+            takes_files=False,
+            endpoint=endpoint,
+            since=since,
+        )
+        links.up(conn, row)
+    folder = node.home / "locks"
+    folder.mkdir(exist_ok=True)
+    return FileLock.acquire(folder / f"{owner}.owner")
+
+
+def test_who_is_linked_and_what_waits(call, call_on_terminal, node, invited):
+    lock = linked(node, "11111111", invited)
+    linked(node, "22222222", invited, since=1, host="203.0.113.7").release()
+    node.queue(invited, "one")
+    node.queue(invited, "two")
+    node.receive("unread", peer=invited)
+    _, row = call_on_terminal("peers").out.splitlines()
+    assert "since 2023-11-1" in row
+    assert ", lan  now  " in " ".join(row.split(" "))
+    assert "2 out, 1 in" in row
+    (bob,) = call("peers", "--json").results
+    assert (bob["online"], bob["waiting"], bob["unread"]) == (True, 2, 1)
+    assert bob["online_since"].startswith("2023-11-1")
+    assert bob["endpoint"] == {"kind": "lan", "host": "192.168.1.77", "port": 50123}
+    shown = call("peers", "show", "bob").out
+    assert "now" in shown
+    assert ", lan" in shown
+    # That process is killed, and strikes nothing out.
+    lock.release()
+    (bob,) = call("peers", "--json").results
+    assert (bob["online"], bob["online_since"], bob["endpoint"]) == (False, None, None)
+
+
+def test_a_configured_peer_was_seen(call, node):
+    carol, _ = configured(node)
+    with node.store() as conn:
+        note_seen(conn, KnownPeer("carol", carol, configured=True), LAST_SEEN, "carols-mac")
+    (found,) = call("peers", "--json").results
+    assert found["last_seen"].startswith("2023-11-1")
+    assert found["calls_itself"] == "carols-mac"
 
 
 def test_the_tables_can_be_pasted(call, node, invited):
@@ -142,6 +198,9 @@ def test_one_peer(call, call_on_terminal, node, invited):
         "id": invited.peer_id,
         "calls itself": "bobs-mac",
         "from": "an invite",
+        "online": "-",
+        "waiting for it": "0",
+        "unread from it": "0",
         "endpoints": "lan 192.168.1.20:24819",
     }
     on_terminal = call_on_terminal("peers", "show", "bob").out

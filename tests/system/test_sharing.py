@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import time
 
 from holding import held_link
-from nodes import Machines, until
+from nodes import Machines, Process, until
 
 from securelink.store.outbox import State
 
@@ -85,3 +87,39 @@ def test_a_restarted_server_tells_what_was_not_told(machines: Machines) -> None:
     third = alice.serve()
     assert third.stop().code == 0
     assert [event["event"] for event in third.events] == ["ready"], "told once is enough"
+
+
+def test_who_is_there_as_others_see_it(machines: Machines) -> None:
+    """`peers` is right within a second, also after kill -9 of either side."""
+    alice, serving, bob = machines.pair()
+
+    def online() -> bool:
+        (known,) = alice.run("peers", "--json").results
+        assert known["online"] == (known["online_since"] is not None)
+        return bool(known["online"])
+
+    def talk() -> tuple[Process, int]:
+        """Bob begins to send lines, and goes on."""
+        before = len(alice.inbox())
+        reads, writes = os.pipe()
+        process = bob.start("send", "--json", "--lines", stdin=reads)
+        os.close(reads)
+        os.write(writes, b"hello\n")
+        until(lambda: len(alice.inbox()) > before, "the line")
+        return process, writes
+
+    assert not online()
+    process, writes = talk()
+    assert online()
+    process.kill()
+    os.close(writes)
+    began = time.monotonic()
+    until(lambda: not online(), "bob to be gone")
+    assert time.monotonic() - began < 2
+
+    process, writes = talk()
+    assert online()
+    serving.kill()
+    assert not online()
+    process.kill()
+    os.close(writes)
