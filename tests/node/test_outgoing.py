@@ -21,7 +21,7 @@ from parties import (
     until,
 )
 
-from securelink import answers, outgoing
+from securelink import answers, backoff, outgoing
 from securelink.errors import LinkTruncated, StoreBusy
 from securelink.limits import Limits
 from securelink.link import Link
@@ -31,6 +31,8 @@ from securelink.store import outbox
 from securelink.store.outbox import State
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from parties import Carried, Parties
 
     from securelink.node import Node
@@ -416,21 +418,36 @@ async def test_a_refusal_for_good_ends_the_row_and_the_queue_goes_on(parties: Pa
         assert (await bob.hear(Text, 3))[2].text == "more"
 
 
+def rests_drawn(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """A list that gets every rest that is begun, in seconds."""
+    drawn: list[float] = []
+    delays = backoff.delays
+
+    def noted(*args: Any) -> Iterator[float]:
+        for each in delays(*args):
+            drawn.append(each)
+            yield each
+
+    monkeypatch.setattr(backoff, "delays", noted)
+    return drawn
+
+
 async def test_a_refusal_for_now_rests_the_queue_and_goes_again(
     parties: Parties, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outgoing, "FIRST_REST", 0.2)
+    # It ends when the test says so, and not while it still looks.
+    monkeypatch.setattr(outgoing, "FIRST_REST", 3600.0)
+    rests = rests_drawn(monkeypatch)
     async with parties.node() as node, carried(node) as (mail, bob):
         await say(node, mail, *(f"text {number}" for number in range(50)))
         await bob.hear(Text, 50)
-        loop = asyncio.get_running_loop()
-        start = loop.time()
         texts = await bob.refuse(50, RefusalCode.DISK_FULL)
         await all_are(node, State.WAITING)
         await say(node, mail, "later")
         # Fifty refusals at once are one reason to rest, not fifty.
+        assert len(rests) == 1
+        mail.outgoing._end_the_rest()
         again = (await bob.hear(Text, 101))[50:]
-        assert 0.14 <= loop.time() - start < 0.6
         assert [each.id for each in again[:50]] == [each.id for each in texts]
         assert again[50].text == "later"
         assert bob.link.session.state.name == "OPEN"
@@ -443,25 +460,24 @@ async def test_rests_grow_until_something_is_taken(
 ) -> None:
     monkeypatch.setattr(outgoing, "FIRST_REST", 0.05)
     monkeypatch.setattr("random.random", lambda: 0.0)
+    rests = rests_drawn(monkeypatch)
     async with parties.node() as node, carried(node) as (mail, bob):
         loop = asyncio.get_running_loop()
         await say(node, mail, "hello")
-        waits = []
         for number in range(1, 4):
             await bob.hear(Text, number)
             start = loop.time()
             await bob.refuse(1, RefusalCode.QUOTA)
             await bob.hear(Text, number + 1)
-            waits.append(loop.time() - start)
-        assert waits[0] < 0.1 <= waits[1] < 0.2 <= waits[2] < 0.4
+            assert loop.time() - start > rests[-1] - 0.01, "a timer may be early by its resolution"
+        assert rests == [0.05, 0.1, 0.2]
         await bob.receipt_all(4)
         await all_are(node, State.DELIVERED)
         await say(node, mail, "again")
         await bob.hear(Text, 5)
-        start = loop.time()
         await bob.refuse(1, RefusalCode.BUSY)
         await bob.hear(Text, 6)
-        assert loop.time() - start < 0.1
+        assert rests[3:] == [0.05]
 
 
 async def test_a_refusal_for_now_is_told_to_who_owns_the_row(parties: Parties) -> None:
