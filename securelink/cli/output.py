@@ -125,7 +125,9 @@ class Output:
                 pass  # standard output itself is what failed: say so to a person
             else:
                 return
-        self._prose("securelink: ", Styled(f"{label}:", Style.RED), f" {error.message}")
+        # It may quote what somebody typed or what a file is called: it stays one line all the same.
+        message = escape_line(error.message)
+        self._prose("securelink: ", Styled(f"{label}:", Style.RED), f" {message}")
         if error.hint is not None:
             self._prose(Styled("hint:", Style.BOLD), f" {error.hint}")
 

@@ -185,6 +185,14 @@ def test_failures():
     )
 
 
+def test_a_failure_is_one_line_whatever_it_quotes():
+    output = an_output(terminal=False)
+    output.failure(UsageError("no peer is called a\nsecurelink: b\t\x1b[31m", hint="right"))
+    assert prose(output) == (
+        "securelink: error: no peer is called a\\x0asecurelink: b\\x09\\x1b[31m\nhint: right\n"
+    )
+
+
 def test_failures_are_told_to_scripts_even_when_quiet():
     output = an_output(terminal=False, json=True, quiet=True)
     output.failure(UnsafeKeyFile("odd \udcff"))
