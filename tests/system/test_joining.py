@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import subprocess
 
 import pytest
 from nodes import Machines
@@ -120,6 +121,37 @@ def test_an_invite_that_was_not_copied_well(machines: Machines) -> None:
         assert invite not in done.out
     wrapped = re.sub("(.{20})", r"\1 \n", serving.invite.upper())
     assert bob.join(f"  {wrapped} ")["peer"] == "alice"
+
+
+def test_an_invite_from_a_pipe_under_a_name_of_ones_own(machines: Machines) -> None:
+    alice, bob = machines("alice"), machines("bob")
+    serving = alice.serve("--invite")
+    for name, why in (("me", "reserved"), ("Ally!", "can't hold 'A'")):
+        refused = bob.run("join", "--as", name, serving.invite)
+        assert refused.code == 2
+        assert why in refused.err
+    assert not bob.home.store_file.exists(), "a wrong name is found before anything is done"
+
+    process = bob.start("join", "--as", "ally", stdin=subprocess.PIPE)
+    process.write(f"{serving.invite}\n")
+    done = process.finish()
+    assert done.code == 0
+    who = f"{bob.identity.public.short}"
+    assert done.out == f"paired: you are bob ({who}), `securelink send` now goes to ally\n"
+    assert f"ally is {serving.ready['id']}\n" in done.err
+    assert "ally calls itself 'alice'\n" in done.err
+    assert bob.send("--to", "ally", "hello").code == 0
+
+    # Of a second machine it is said how to reach it; of the first one, that it is known.
+    carol = machines("carol")
+    done = bob.run("join", carol.serve("--invite").invite)
+    assert done.out == (
+        f"paired: you are bob ({who}), `securelink send --to carol` now goes to carol\n"
+    )
+    done = bob.run("join", "--as", "other", alice.invite())
+    assert done.out == (
+        f"paired already: you are bob ({who}), `securelink send --to ally` now goes to ally\n"
+    )
 
 
 def test_an_invite_that_leads_nowhere_changes_no_address(machines: Machines) -> None:
