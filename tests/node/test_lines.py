@@ -202,6 +202,10 @@ async def test_what_is_no_text_is_told_with_its_number(parties: Parties) -> None
             assert outcome.tally.delivered == 4
 
 
+SHORT = 1.0
+"""A timeout in seconds, in which a slow machine too sends a line and has its receipt."""
+
+
 async def test_nothing_but_silence_for_longer_than_the_timeout(
     parties: Parties, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -209,12 +213,12 @@ async def test_nothing_but_silence_for_longer_than_the_timeout(
     async with parties.node() as node, HandServer() as server:
         with a_pipe() as pipe:
             # Neither before the first line, nor after it.
-            sent = Sent(node, bob_at(server), pipe.item(), timeout=0.2)
-            await asyncio.sleep(0.4)
+            sent = Sent(node, bob_at(server), pipe.item(), timeout=SHORT)
+            await asyncio.sleep(SHORT * 1.2)
             pipe.write(b"first\n")
             by_hand = await server.call()
             assert await by_hand.receipt_all(1) == ["first"]
-            await asyncio.sleep(0.4)
+            await asyncio.sleep(SHORT * 1.2)
             assert not sent.task.done()
             pipe.write(b"second\n")
             assert await by_hand.receipt_all(2) == ["second"]
@@ -228,11 +232,11 @@ async def test_a_link_that_is_lost_in_the_silence(
     monkeypatch.setattr(client, "GRACE", 0.0)
     async with parties.node() as node, HandServer() as server:
         with a_pipe() as pipe:
-            sent = Sent(node, bob_at(server), pipe.item(), timeout=0.2)
+            sent = Sent(node, bob_at(server), pipe.item(), timeout=SHORT)
             pipe.write(b"first\n")
             by_hand = await server.call(1)
             assert await by_hand.receipt_all(1) == ["first"]
-            await asyncio.sleep(0.4)
+            await asyncio.sleep(SHORT * 1.2)
             by_hand.link.abort()
             await asyncio.sleep(0.2)
             # Without a line there is nothing to dial for.
