@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from securelink.cli.app import command_app, examples
 from securelink.cli.options import Json, Quiet
-from securelink.errors import SecurelinkError
+from securelink.errors import FileExists
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -90,7 +90,7 @@ def init(json: Json = False, quiet: Quiet = False) -> None:
     try:
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
-        raise SecurelinkError(
+        raise FileExists(
             f"{file} exists, and is left as it is", hint="`securelink config` shows what it sets"
         ) from None
     try:

@@ -437,6 +437,7 @@ def test_the_commands_of_config(run, tmp_path):
         ),
     )
     assert file.read_text() == "[server]\nport = 1\n"
+    assert json.loads(run("config", "init", "--json").stdout)["code"] == "file-exists"
 
 
 def test_what_config_init_can_not_write(run, tmp_path, environ):
