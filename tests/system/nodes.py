@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -157,11 +158,11 @@ class Process:
 
         return self._out.wait(find, timeout, f"event {kind} {fields or ''} of {self.title}")
 
-    def stderr(self, part: str, *, timeout: float = PATIENCE) -> str:
-        """Wait for a line on standard error that has this in it."""
+    def stderr(self, part: str, *, count: int = 1, timeout: float = PATIENCE) -> str:
+        """Wait for a line on standard error that has this in it, or for so many of them."""
 
         def find(lines: list[str]) -> str | None:
-            return next((line for line in lines if part in line), None)
+            return next(islice((line for line in lines if part in line), count - 1, None), None)
 
         return self._err.wait(find, timeout, f"{part!r} on the standard error of {self.title}")
 
