@@ -235,7 +235,8 @@ public = "localhost:{forwarder.port}"
 
 def test_a_removed_peer_is_let_in_no_more(machines: Machines) -> None:
     alice, serving, bob = machines.pair()
-    alice.forget("bob")
+    removed = alice.run("peers", "remove", "--json", "bob")
+    assert (removed.code, removed.result["invite_revoked"]) == (0, True)
     done = bob.send("still there?")
     assert done.code == 5
     assert "securelink join" in done.result["hint"]
