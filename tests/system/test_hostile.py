@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import random
 import socket
 import struct
 
+from holding import held_link
 from nodes import PATIENCE, Machines, Serving
 from proxy import INTRODUCED, MESSAGE_1, MESSAGE_2, Proxy
 
@@ -52,18 +54,31 @@ def first_message(server: PublicKey) -> bytes:
     return bytes(session.data_to_send(0))
 
 
-def test_junk_gets_no_answer(machines: Machines) -> None:
+def test_junk_gets_no_answer_and_costs_a_link_nothing(machines: Machines) -> None:
     alice, serving, bob = machines.pair()
     before = len(serving.stderr_lines)
-    for what, junk in JUNK.items():
-        with connect(serving) as sock:
-            with contextlib.suppress(ConnectionError):
-                sock.sendall(junk)
-            assert answer(sock) == b"", what
-    for _ in range(20):
-        connect(serving).close()
+
+    def throw() -> None:
+        for what, junk in JUNK.items():
+            with connect(serving) as sock:
+                with contextlib.suppress(ConnectionError):
+                    sock.sendall(junk)
+                assert answer(sock) == b"", what
+        for _ in range(20):
+            connect(serving).close()
+
+    async def beside_a_link() -> None:
+        async with held_link(bob, bob.key_of("alice"), serving.port) as held:
+            await asyncio.to_thread(serving.event, "link-up")
+            await asyncio.to_thread(throw)
+            bob.queue(bob.key_of("alice"), "still linked")
+            held.outgoing.wake()
+            await asyncio.to_thread(serving.event, "message", text="still linked")
+            assert not held.ended.done()
+
+    asyncio.run(beside_a_link())
     assert bob.send("still here").code == 0
-    assert alice.texts() == ["still here"]
+    assert alice.texts() == ["still linked", "still here"]
     logged = serving.stop().err.splitlines()[before:]
     assert len(logged) <= len(JUNK) + 20 + 1, "a line each at most"
     assert not [line for line in logged if "Traceback" in line]
