@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from securelink import directory
@@ -23,13 +24,14 @@ from securelink.errors import (
     SecurelinkError,
     StoreError,
 )
+from securelink.hello import FILES
 from securelink.identity import PublicKey
 from securelink.redialling import Redial
 from securelink.store import addresses, links, outbox, outbox_files, tries
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Collection
+    from collections.abc import Awaitable, Callable, Collection
 
     from securelink.directory import KnownPeer
     from securelink.node import Node
@@ -38,6 +40,9 @@ if TYPE_CHECKING:
 
 ROUND = 30.0
 """Seconds that one attempt at all endpoints of a peer may take."""
+
+MOST_DIALS = 16
+"""Peers that are dialled at the same time: each attempt costs keys and sockets."""
 
 LINGER = 1.0
 """Seconds at most for which a link is kept to take what waits for us there."""
@@ -67,6 +72,7 @@ class Courier:
         self._registry = registry
         self._errands: dict[bytes, _Errand] = {}
         self._network_changed = asyncio.Event()
+        self._dialling = asyncio.Semaphore(MOST_DIALS)
 
     def look(self, queued: Collection[bytes]) -> None:
         """Take which peers have queued rows, by their keys: whoever has none has an errand soon."""
@@ -113,7 +119,7 @@ class Courier:
             if failure is not None:
                 delay, is_news = redial.after(failure)
                 if is_news:
-                    _log.info("%s; it is tried again (%s)", failure.message, failure.hint)
+                    _log.info("%s: %s", failure.message, failure.hint or "it is tried again")
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(delay):
                         await self._network_changed.wait()
@@ -123,16 +129,23 @@ class Courier:
     ) -> SecurelinkError | None:
         """Dial once, and deliver; return why it has to be tried again, None if all is done."""
         node, key = self._node, peer.key.raw
-        until = asyncio.get_running_loop().time() + ROUND
         try:
-            connected = await connect(
-                node, peer.key, peer.name, peer.endpoints, node.hello(), until
-            )
+            async with self._dialling:
+                until = asyncio.get_running_loop().time() + ROUND
+                connected = await connect(
+                    node, peer.key, peer.name, peer.endpoints, node.hello(), until
+                )
         except (LinkError, NotThem, PeerRefused) as error:
             await node.store.run(tries.note_failure, key, error.message, now_ms())
             return error
-        row = self._registry.row(key, connected.endpoint, dialled=True, takes_files=True)
         link = connected.link
+        row = self._registry.row(
+            key,
+            connected.endpoint,
+            dialled=True,
+            takes_files=bool(link.session.features & FILES),
+        )
+        count = _count_queued if row.takes_files else outbox.count_queued
         try:
             before = await node.store.run(_note_ready, peer, connected, row)
         except BaseException:
@@ -142,7 +155,7 @@ class Courier:
         carriage = self._registry.enter(link, peer, row, standing=False)
         carrying = asyncio.create_task(carriage.run(connected.early))
         try:
-            await self._until_empty(key, carrying, looked)
+            await self._until_empty(partial(node.store.read, count, key), carrying, looked)
             if not carrying.done():
                 await carriage.linger(connected.ready.waiting, LINGER)
         finally:
@@ -153,13 +166,18 @@ class Courier:
             redial.ready()
         if not left:
             return None
+        if ended is None and not row.takes_files:
+            ended = PeerRefused(f"{peer.name} runs a version that knows no files")
         return ended or LinkClosed(f"{peer.name} has ended the link")
 
     async def _until_empty(
-        self, key: bytes, carrying: asyncio.Task[SecurelinkError | None], looked: asyncio.Event
+        self,
+        count: Callable[[], Awaitable[int]],
+        carrying: asyncio.Task[SecurelinkError | None],
+        looked: asyncio.Event,
     ) -> None:
         """Return when nothing is queued any more, or the link has ended."""
-        while not carrying.done() and await self._node.store.read(_count_queued, key) > 0:
+        while not carrying.done() and await count():
             looked.clear()
             waiting = asyncio.create_task(looked.wait())
             try:

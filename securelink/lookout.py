@@ -200,7 +200,7 @@ def _what_others_change(
     """The keys of the peers, the owners of rows and links, and for which peers rows are queued."""
     keys = peers.keys(conn) | set(configured)
     queued = {
-        *outbox.peers_with_queued(conn, keys),
-        *outbox_files.peers_with_queued(conn, keys),
+        *outbox.peers_with_queued(conn),
+        *outbox_files.peers_with_queued(conn),
     }
-    return keys, [*{*outbox.owners(conn), *links.owners(conn)}], queued
+    return keys, [*{*outbox.owners(conn), *links.owners(conn)}], queued & keys

@@ -17,7 +17,6 @@ from securelink.clock import now_ms
 from securelink.delivery import Delivery
 from securelink.dispatch import Dispatch, Which
 from securelink.errors import LinkClosed, StoreError
-from securelink.hello import FILES
 from securelink.incoming import Incoming
 from securelink.messages import Announce
 from securelink.outgoing import Outgoing
@@ -143,7 +142,7 @@ class Registry:
             outgoing = Outgoing(self._node, peer.key.raw, drains=row is not None)
             linked = self._linked[peer.key.raw] = _Linked(peer, outgoing)
         linked.removed = False
-        if row is not None and row.takes_files and link.session.features & FILES:
+        if row is not None and row.takes_files:
             which = Which(own=False, queued=partial(linked.may_drain, link))
             watch = Progressing(self._node.store)
             linked.dispatches[link] = Dispatch(self._node, peer.key.raw, link, which, watch)

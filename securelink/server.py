@@ -20,6 +20,7 @@ from securelink.directory import ME, KnownPeer
 from securelink.endpoints import Endpoint, kind_of
 from securelink.errors import ConfigError, PortUnusable, StoreError
 from securelink.gate import Gate
+from securelink.hello import FILES
 from securelink.identity import PublicKey
 from securelink.link import Link
 from securelink.registry import Registry
@@ -181,7 +182,12 @@ class Server:
         row = None
         if key != self.node.identity.public:
             endpoint = Endpoint(kind_of(remote[0]), *remote)
-            row = self.registry.row(key.raw, endpoint, dialled=False, takes_files=hello.takes_files)
+            row = self.registry.row(
+                key.raw,
+                endpoint,
+                dialled=False,
+                takes_files=hello.takes_files and bool(link.session.features & FILES),
+            )
         try:
             verdict, peer, waiting = await self.node.store.run(self._recognise, key, hello, row)
         except StoreError:

@@ -224,19 +224,9 @@ def count_queued(conn: sqlite3.Connection, peer: bytes) -> int:
     return int(count)
 
 
-def peers_with_queued(conn: sqlite3.Connection, among: Iterable[bytes]) -> list[bytes]:
-    """Return those of the keys *among* whose peers have queued files.
-
-    It costs the same however long the queues are, those of other peers too.
-    """
-    return [
-        peer
-        for peer in among
-        if conn.execute(
-            f"SELECT 1 FROM outbox WHERE peer = ? AND {_QUEUED} LIMIT 1",  # noqa: S608 - a constant
-            (peer,),
-        ).fetchone()
-    ]
+def peers_with_queued(conn: sqlite3.Connection) -> list[bytes]:
+    """Return the keys of the peers that have queued files."""
+    return outbox.peers_where(conn, _QUEUED)
 
 
 def note_sent(conn: sqlite3.Connection, seq: int, sent: int) -> None:

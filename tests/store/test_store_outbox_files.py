@@ -423,15 +423,15 @@ def test_queues_are_apart(conn: sqlite3.Connection) -> None:
     assert queue(conn) == [a, folder, shared]
     assert [row.seq for row in outbox.queued(conn, BOB)] == [text]
     assert outbox.count_queued(conn, BOB) == 1
-    assert outbox.peers_with_queued(conn, [BOB, EVE]) == [BOB]
-    assert outbox_files.peers_with_queued(conn, [BOB, b"x" * 32, EVE]) == [BOB, EVE]
+    assert outbox.peers_with_queued(conn) == [BOB]
+    assert outbox_files.peers_with_queued(conn) == [BOB, EVE]
     outbox.hand(conn, [a], 20)
     assert queue(conn) == [a, folder, shared]
     assert [row.seq for row in outbox_files.queued(conn, BOB, a, 1)] == [folder]
     assert outbox_files.queued(conn, BOB, shared, 99) == []
     for seq in (a, folder, shared):
         deliver(conn, seq)
-    assert (queue(conn), outbox_files.peers_with_queued(conn, [BOB, EVE])) == ([], [EVE])
+    assert (queue(conn), outbox_files.peers_with_queued(conn)) == ([], [EVE])
     assert get(conn, stream).state is State.WAITING
 
 
@@ -587,8 +587,8 @@ def crowded(conn: sqlite3.Connection) -> sqlite3.Connection:
     "look",
     [
         outbox.owners,
-        lambda conn: outbox.peers_with_queued(conn, [BOB, EVE]),
-        lambda conn: outbox_files.peers_with_queued(conn, [BOB, EVE]),
+        outbox.peers_with_queued,
+        outbox_files.peers_with_queued,
         lambda conn: outbox.count_queued(conn, EVE),
         lambda conn: next(outbox.queued(conn, BOB)),
         lambda conn: outbox_files.queued(conn, BOB, 0, 5),
