@@ -139,13 +139,13 @@ class Sending:
         """
         self._takes_files = any(isinstance(each, FilesItem) for each in items)
         self._has_stream = any(isinstance(each, StreamItem) for each in items)
-        shared = not self._dials or bool(await self._links_of_others())
+        elsewhere = not self._dials or bool(await self._links_of_others())
         parcel = self.parcel = Parcel(
             self._node,
             self._peer,
             items,
             queue=self._queue,
-            shared=shared,
+            shared=elsewhere or (self._queue and not self._has_stream),
             patience=None if self._queue else self._timeout,
             skipped=self._skipped,
         )
@@ -156,7 +156,7 @@ class Sending:
             # It may be settled already.
             await parcel.until_not_idle()
             await parcel.look()
-            if shared:
+            if elsewhere:
                 await self._wait_for_others(parcel)
             if not parcel.is_done():
                 await self._deliver(parcel)
@@ -277,8 +277,14 @@ class Sending:
         delivery = Delivery(self._node, self._peer, link, outgoing, dispatch=dispatch)
         carrying = asyncio.create_task(delivery.run(connected.early))
         noting = asyncio.create_task(self._note(connected))
-        # Another process may settle our rows too.
-        unsubscribe = self._node.store.on_change(outgoing.wake)
+
+        def look() -> None:
+            """Another process may settle our rows too."""
+            outgoing.wake()
+            if dispatch is not None and self._queue:
+                dispatch.wake()
+
+        unsubscribe = self._node.store.on_change(look)
         outgoing.attach(link)
         try:
             await self._until_done(parcel, carrying, dispatch)
@@ -359,7 +365,8 @@ class Sending:
                 linked = await self._links_of_others()
                 is_stuck = not linked or loop.time() - parcel.moved_at > SHARE_PATIENCE
                 if self._dials and is_stuck:
-                    await parcel.keep()
+                    if not self._queue:
+                        await parcel.keep()
                     return
                 deadline = self._deadline(parcel)
                 left = LOOK_INTERVAL if deadline is None else deadline - loop.time()

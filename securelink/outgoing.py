@@ -1,9 +1,9 @@
 """What this process sends to one peer: rows of the outbox, onto the links there are.
 
-Its own rows are those that this process put and alone delivers. The queued ones belong to no
-process; they are sent by whichever holds the peer's drain lock, which is taken only with a ready
-link and given up with the last one. A row is committed as handed before its first byte is
-sealed, and what has no receipt when its link ends goes again under the same ID.
+Its own rows are those that this process put. What it does not share it alone delivers. The queued
+ones, and the shared, are sent by whichever process holds the peer's drain lock, which is taken only
+with a ready link and given up with the last one. A row is committed as handed before its first byte
+is sealed, and what has no receipt when its link ends goes again under the same ID.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Outgoing:
     Args:
         node: the node.
         peer: the recipient's key, 32 bytes.
-        own: the `seq`s of the rows that this process alone delivers.
+        own: the `seq`s of the rows that this process has put.
         settled: called for each own row that has come to an end, after the commit.
         drains: whether queued rows may be sent too.
     """
@@ -298,10 +298,13 @@ def _choose_rows(
 
 
 def _own_row(conn: sqlite3.Connection, seq: int, settled: list[Settled]) -> OutboxRow | None:
-    """An own row that is on its way; one that another process has settled goes into `settled`."""
+    """An own row that is on its way; one that another process has settled goes into `settled`.
+
+    One that is shared goes in the order of the queue, with it.
+    """
     row = outbox.get(conn, seq)
     if row is not None and row.state in {State.WAITING, State.HANDED}:
-        return row
+        return None if row.shared else row
     if row is not None:
         settled.append(Settled(seq, row.state, None, row.reason))
     else:

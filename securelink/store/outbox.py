@@ -88,7 +88,8 @@ TRANSITIONS: dict[State, frozenset[State]] = {
 }
 
 _SELECT = (
-    "SELECT seq, id, peer, text, sent_at, state, owner, deadline, reason, handed_at FROM outbox"
+    "SELECT seq, id, peer, text, sent_at, state, owner, shared, deadline, reason, handed_at"
+    " FROM outbox"
 )
 QUEUED = "(owner IS NULL OR shared) AND state IN ('waiting', 'handed')"
 """A condition in SQL: the row waits for any process with a link, whatever its kind."""
@@ -98,6 +99,7 @@ _PUT_AGAIN = (
     "UPDATE outbox SET owner = ?, shared = ?, deadline = ?, lives_until = ?, reason = NULL,"
     " ended_at = NULL, state = CASE state WHEN 'handed' THEN 'handed' ELSE 'waiting' END"
 )
+_BURY_LASTING = "UPDATE outbox SET owner = NULL WHERE state = 'waiting' AND lives_until IS NOT NULL"
 _BURY_WAITING = (
     "UPDATE outbox SET state = 'withdrawn', owner = NULL, ended_at = ?,"
     " reason = 'the process that sent it died' WHERE state = 'waiting'"
@@ -165,6 +167,8 @@ class OutboxRow:
     state: State
     owner: str | None
     """The process that delivers it, or waits for another to do so; None if it waits for nobody."""
+    shared: bool
+    """Whichever process has a link may deliver it, although it has an owner."""
     deadline: int | None
     """When it may no longer be handed to a link for the first time, in ms since 1970."""
     reason: str | None
@@ -419,14 +423,16 @@ def owners(conn: sqlite3.Connection) -> list[str]:
 
 
 def bury_owner(conn: sqlite3.Connection, owner: str, now: int) -> tuple[int, int]:
-    """Settle the rows of a process that is dead: what may have left is queued, the rest given up.
+    """Settle the rows of a process that is dead: what may have left, or was to wait in the queue,
+    is queued; the rest is given up.
 
     Returns:
         How many rows are now queued, and how many withdrawn.
     """
+    lasting = conn.execute(f"{_BURY_LASTING} AND {_OWNED}", (owner,)).rowcount
     withdrawn = conn.execute(f"{_BURY_WAITING} AND {_OWNED}", (now, owner)).rowcount
     handed = conn.execute(f"{_BURY_HANDED} AND {_OWNED}", (owner,)).rowcount
-    return handed, withdrawn
+    return handed + lasting, withdrawn
 
 
 def cancel_peer(conn: sqlite3.Connection, peer: bytes, now: int) -> int:
@@ -473,7 +479,17 @@ def _seq_and_kind(conn: sqlite3.Connection, peer: bytes, message_id: bytes) -> t
 
 
 def _row(row: tuple[Any, ...]) -> OutboxRow:
-    seq, message_id, peer, text, sent_at, state, owner, deadline, reason, handed_at = row
+    seq, message_id, peer, text, sent_at, state, owner, shared, deadline, reason, handed_at = row
     return OutboxRow(
-        seq, message_id, peer, text, sent_at, State(state), owner, deadline, reason, handed_at
+        seq,
+        message_id,
+        peer,
+        text,
+        sent_at,
+        State(state),
+        owner,
+        bool(shared),
+        deadline,
+        reason,
+        handed_at,
     )

@@ -197,10 +197,10 @@ def get(conn: sqlite3.Connection, seq: int) -> FileRow | None:
 def own(
     conn: sqlite3.Connection, owner: str, peer: bytes, after_seq: int, limit: int
 ) -> list[FileRow]:
-    """Return the first rows after *after_seq* that *owner* has on their way to *peer*."""
+    """Return the first rows after *after_seq* that *owner* alone delivers to *peer*."""
     rows = conn.execute(
         f"{_SELECT} WHERE owner = ? AND peer = ? AND (kind <> 'text') = 1 AND outbox.seq > ?"
-        " AND state IN ('waiting', 'handed') ORDER BY outbox.seq LIMIT ?",
+        " AND state IN ('waiting', 'handed') AND NOT shared ORDER BY outbox.seq LIMIT ?",
         (owner, peer, after_seq, limit),
     )
     return [_row(row) for row in rows]

@@ -8,10 +8,22 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from parties import BOB, HandServer, Stopwatch, at, call, introduce, rows, running, states, until
-from taking import Taker, file_states, item
+from parties import (
+    BOB,
+    HandServer,
+    Stopwatch,
+    at,
+    call,
+    introduce,
+    put,
+    rows,
+    running,
+    states,
+    until,
+)
+from taking import Taker, file_states, item, put_files
 
-from securelink import client, progressing
+from securelink import client, outgoing, progressing
 from securelink.client import Outcome, Sending
 from securelink.clock import new_id
 from securelink.errors import NoReceipt, SecurelinkError, Unreachable
@@ -192,6 +204,56 @@ async def test_a_large_file_over_another_process_counts_as_progress(
         assert not task.done()
         taker.receipt(await taker.offer(0))
         assert (await task)[0].error is None
+
+
+# ---- the order of the queue
+
+
+async def test_what_may_wait_keeps_its_place_in_the_queue(
+    parties: Parties, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outgoing, "LOCK_PAUSE", 0.05)
+    async with parties.node() as other, parties.node() as node, HandServer() as server:
+        bob = await introduce(node, BOB.public, "bob", [at(server.port)])
+        # Another process sends what is queued, and is about to go.
+        lock = other.drain_lock(BOB.public.raw)
+        assert lock is not None
+        await put(node, BOB.public, "first")
+        sending = Sending(node, bob, choice="auto", timeout=10.0, queue=True)
+        task = asyncio.create_task(sending.send([TextItem(new_id(), "second")]))
+        by_hand = await server.call()
+        await until(lambda: states(node) == ["waiting", "waiting"])
+        plain = Sending(node, bob, choice="auto", timeout=10.0)
+        now = asyncio.create_task(plain.send([TextItem(new_id(), "in between")]))
+        # What may not wait goes at once.
+        assert await (await server.call(2)).receipt_all(1) == ["in between"]
+        assert (await now)[0].error is None
+        assert by_hand.heard_texts() == []
+        lock.release(unlink=True)
+        assert await by_hand.receipt_all(2) == ["first", "second"]
+        (outcome,) = await task
+        assert (outcome.error, outcome.queued) == (None, False)
+
+
+async def test_queued_files_go_in_order_too(
+    parties: Parties, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outgoing, "LOCK_PAUSE", 0.05)
+    for name in ("first", "second"):
+        (tmp_path / name).write_bytes(name.encode())
+    async with parties.node() as other, parties.node() as node, HandServer() as server:
+        bob = await introduce(node, BOB.public, "bob", [at(server.port)])
+        lock = other.drain_lock(BOB.public.raw)
+        assert lock is not None
+        await put_files(node, tmp_path / "first", owner=None)
+        sending = Sending(node, bob, choice="auto", timeout=10.0, queue=True)
+        task = asyncio.create_task(sending.send([item(tmp_path / "second")]))
+        taker = Taker(await server.call(), willing=True)
+        await until(lambda: file_states(node) == ["waiting", "waiting"])
+        lock.release(unlink=True)
+        (outcome,) = await task
+        assert (outcome.error, outcome.queued) == (None, False)
+        assert [taker.data(number) for number in range(2)] == [b"first", b"second"]
 
 
 # ---- without an address

@@ -73,6 +73,7 @@ def test_put(conn: sqlite3.Connection) -> None:
         sent_at=10,
         state=State.WAITING,
         owner="me",
+        shared=False,
         deadline=99,
         reason=None,
         handed_at=None,
@@ -460,6 +461,16 @@ def test_put_again_it_lives_anew(conn: sqlite3.Connection) -> None:
     assert put(conn, life=1000) == seq
     outbox.prune(conn, DAY)
     assert get(conn, seq).state is State.WAITING
+
+
+def test_what_was_to_wait_outlives_who_put_it(conn: sqlite3.Connection) -> None:
+    now_or_never, lasting = put(conn, 1, owner="dead"), put(conn, 2, owner="dead", life=DAY)
+    left, other = put(conn, 3, owner="dead", life=DAY), put(conn, 4, owner="alive", life=DAY)
+    outbox.hand(conn, [left], 20)
+    assert outbox.bury_owner(conn, "dead", 30) == (2, 1)
+    assert get(conn, now_or_never).state is State.WITHDRAWN
+    assert [row.seq for row in outbox.queued(conn, BOB)] == [lasting, left]
+    assert get(conn, other).owner == "alive"
 
 
 def test_a_refusal_of_what_is_queued_is_told(conn: sqlite3.Connection) -> None:

@@ -380,7 +380,8 @@ class OutboxMachine(RuleBasedStateMachine):
                 expected = [
                     seq
                     for seq, row in sorted(self.model.items())
-                    if row.file and (row.owner, row.peer) == (owner, peer) and row.state in LIVE
+                    if row.file and (row.owner, row.peer) == (owner, peer)
+                    if row.state in LIVE and not row.shared
                 ]
                 rows = outbox_files.own(self.conn, owner, peer, 0, 999)
                 assert [row.seq for row in rows] == expected
