@@ -55,6 +55,7 @@ class Probe:
     def __init__(self, prober: Prober, gateway: Gateway) -> None:
         self.gateway = gateway
         self.asked = prober.methods
+        """The methods to map with."""
         self._prober = prober
         self._kept: list[Client] = []
         self._tasks: dict[Method, asyncio.Task[Client]] = {
@@ -64,9 +65,13 @@ class Probe:
     async def client(self, method: Method) -> Client:
         """Return the client for *method*; it ends with this probe, unless it is kept.
 
+        What was not to be tried is asked now: for what was mapped in that way before.
+
         Raises:
             NatError: the router does not answer it, or it can't be asked.
         """
+        if method not in self._tasks:
+            self._tasks[method] = asyncio.ensure_future(self._ask(method))
         # Whoever waits may be cancelled; the asking goes on for the others.
         return await asyncio.shield(self._tasks[method])
 

@@ -19,13 +19,12 @@ if TYPE_CHECKING:
 async def sweep(probe: Probe, rows: Iterable[StoredMapping], book: Ledger) -> list[StoredMapping]:
     """Remove those of *rows* that are on this router; return those that are gone now.
 
-    Only what has our address, port and description is deleted. What is on another router, was
-    made in a way that is not asked now, or can't be removed, stays written down.
+    Only what has our address, port and description is deleted, in the way in which it was made,
+    whatever is asked now. What is on another router, or can't be removed, stays written down.
     """
+    here = [row for row in rows if row.gateway == probe.gateway.host]
     gone = []
-    for row in rows:
-        if row.gateway != probe.gateway.host or row.method not in probe.asked:
-            continue
+    for row in here:
         try:
             await ledger.remove(book, await probe.client(row.method), row)
         except NatError:

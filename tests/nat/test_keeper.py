@@ -511,6 +511,23 @@ async def test_what_a_dead_process_left_is_removed(
             assert row not in await keeper._book.all()
 
 
+@pytest.mark.parametrize("method", list(Method))
+@in_loop
+async def test_what_a_dead_process_left_in_a_way_that_is_not_asked_now_is_removed(
+    home: Home, held: HeldClock, method: Method
+) -> None:
+    async with running() as router:
+        async with home.keeper(router, held, method, owner="dead") as (keeper, _):
+            await keeper.attempt()
+            keeper.aclose = partial(asyncio.sleep, 0)
+        others = [each for each in Method if each is not method]
+        async with home.keeper(router, held, *others[:1], owner="next", port=5555) as (keeper, _):
+            await keeper.attempt()
+            assert keeper.mapping.method == others[0]
+            assert [*router.table] == [("tcp", 5555)]
+            assert await keeper._book.stale() == []
+
+
 @in_loop
 async def test_what_a_living_process_has_stays(home: Home, held: HeldClock) -> None:
     for method in Method:
