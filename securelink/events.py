@@ -145,12 +145,14 @@ class PublicAddress(_Event, frozen=True, kw_only=True, tag="public-address"):
     """What the router, a STUN server or this machine's own interface gives as its address.
 
     `source` is `pcp`, `nat-pmp`, `upnp`, `stun` or `interface`; `kind` tells whether it is one:
-    `public`, `private`, `shared` (100.64.0.0/10), `empty` or `reserved`.
+    `public`, `private`, `shared` (100.64.0.0/10), `empty` or `reserved`. `note` is there if nobody
+    outside gets through to it, and says why.
     """
 
     host: str
     source: str
     kind: str
+    note: str | None = None
 
 
 class PublicAddressUnknown(_Event, frozen=True, kw_only=True, tag="public-address-unknown"):

@@ -5,15 +5,25 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from securelink import events
+import msgspec
+
 from securelink.errors import NatError, NoGateway, NoUsableAddress, UpnpMissing
-from securelink.nat.diagnosis import AddressKind, Diagnosis, Observations, diagnose, kind_of
+from securelink.nat.diagnosis import (
+    AddressKind,
+    Diagnosis,
+    Observations,
+    Verdict,
+    diagnose,
+    kind_of,
+)
+from securelink.nat.diagnosis import public_address as address_of
 from securelink.nat.outside import seen_from_outside
 from securelink.nat.terms import Method
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from securelink import events
     from securelink.nat.probe import Prober
     from securelink.nat.route import Gateway
 
@@ -23,7 +33,8 @@ class PublicAddress:
     """What was found."""
 
     told: events.PublicAddress | None
-    """The address, whatever its kind; None if nobody told one."""
+    """The address, whatever its kind, with a note if nobody gets through to it; None if nobody told
+    one."""
     diagnosis: Diagnosis
     """The verdict without a mapping: why there is no address, or what is wrong with it."""
 
@@ -42,8 +53,7 @@ async def public_address(
     except NoGateway:
         return PublicAddress(None, diagnose(Observations(port=port)))
     if kind_of(gateway.local) is AddressKind.PUBLIC:
-        seen = Observations(port=port, local=gateway.local)
-        return PublicAddress(_event(gateway.local, "interface"), diagnose(seen))
+        return _found(Observations(port=port, local=gateway.local))
     answered: list[Method] = []
     told: tuple[str, Method] | None = None
     async with prober.start(gateway) as probe:
@@ -70,12 +80,11 @@ async def public_address(
         seen_from_outside=outside,
         upnp_missing=missing,
     )
-    if told is not None and kind_of(told[0]) is AddressKind.PUBLIC:
-        return PublicAddress(_event(*told), diagnose(seen))
-    if outside is not None:
-        return PublicAddress(_event(outside, "stun"), diagnose(seen))
-    return PublicAddress(_event(*told) if told and told[0] else None, diagnose(seen))
+    return _found(seen, told[1] if told else None)
 
 
-def _event(host: str, source: str) -> events.PublicAddress:
-    return events.PublicAddress(host=host, source=str(source), kind=kind_of(host))
+def _found(seen: Observations, source: Method | None = None) -> PublicAddress:
+    verdict, told = diagnose(seen), address_of(seen, source)
+    if told is not None and verdict.verdict is Verdict.BLOCKED:
+        told = msgspec.structs.replace(told, note=verdict.sentence)
+    return PublicAddress(told, verdict)

@@ -12,7 +12,7 @@ import ipaddress
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from securelink import errors
+from securelink import errors, events
 from securelink.nat.terms import Method, Protocol
 
 _SHARED = ipaddress.IPv4Network("100.64.0.0/10")
@@ -131,6 +131,23 @@ def kind_of(address: str) -> AddressKind:
     return AddressKind.PUBLIC
 
 
+def public_address(seen: Observations, source: Method | None) -> events.PublicAddress | None:
+    """Return what is known of our address outside: what the internet sees before what it is called.
+
+    Args:
+        source: who told the router's address.
+    """
+    if seen.local is not None and kind_of(seen.local) is AddressKind.PUBLIC:
+        host, by = seen.local, "interface"
+    elif seen.seen_from_outside is not None and seen.seen_from_outside != seen.external:
+        host, by = seen.seen_from_outside, "stun"
+    elif seen.external and source is not None:
+        host, by = seen.external, str(source)
+    else:
+        return None
+    return events.PublicAddress(host=host, source=by, kind=kind_of(host))
+
+
 def diagnose(seen: Observations) -> Diagnosis:
     """Return the verdict: the first rule that fits, the root cause before its consequences."""
     for fits, say in _RULES:
@@ -168,7 +185,7 @@ def _no_gateway(_seen: Observations) -> Diagnosis:
         Verdict.LAN_ONLY,
         Reason.NO_GATEWAY,
         "No IPv4 gateway found.",
-        "Choose a network with --interface.",
+        "Choose a network with --interface, or name the router with --gateway.",
     )
 
 
@@ -221,12 +238,20 @@ def _differs(seen: Observations) -> Diagnosis:
     )
 
 
-def _no_address(_seen: Observations) -> Diagnosis:
+def _no_address(seen: Observations) -> Diagnosis:
+    # A router that keeps quiet about an address that is not public; or is it offline?
+    hint = "See on the router's own page whether it is connected, and its address public."
+    if seen.seen_from_outside is not None:
+        outside = seen.seen_from_outside
+        hint = (
+            f"The internet sees {outside}, another NAT's: "
+            "forward the port there too, or ask for a public IPv4."
+        )
     return Diagnosis(
         Verdict.BLOCKED,
         Reason.NO_PUBLIC_ADDRESS,
         "The router has no usable public address.",
-        "See on the router's own page whether it is connected to the internet.",
+        hint,
     )
 
 

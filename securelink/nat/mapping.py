@@ -111,13 +111,7 @@ class Attempt:
 
     def public_address(self) -> events.PublicAddress | None:
         """What is known of our address outside."""
-        local, external = self.seen.local, self.seen.external
-        if local is not None and diagnosis.kind_of(local) is AddressKind.PUBLIC:
-            return events.PublicAddress(host=local, source="interface", kind=AddressKind.PUBLIC)
-        if external and self.source is not None:
-            kind = diagnosis.kind_of(external)
-            return events.PublicAddress(host=external, source=self.source, kind=kind)
-        return None
+        return diagnosis.public_address(self.seen, self.source)
 
     @property
     def diagnosis(self) -> Diagnosis:

@@ -65,7 +65,7 @@ def test_what_a_person_reads(call):
     assert (done.status, done.err) == (7, "")
     assert [line.split()[1] for line in rungs] == RUNGS
     assert verdict == "lan-only: No IPv4 gateway found."
-    assert step == "next: Choose a network with --interface."
+    assert step == "next: Choose a network with --interface, or name the router with --gateway."
     assert call("doctor", "-q").out.splitlines() == [verdict, step]
 
 

@@ -62,7 +62,8 @@ async def test_addresses_that_are_not_public(held: HeldClock) -> None:
     ):
         async with running(external=host) as router:
             found = await ask(router, held)
-            assert found.told == PublicAddress(host=host, source="nat-pmp", kind=kind)
+            said = found.diagnosis.sentence
+            assert found.told == PublicAddress(host=host, source="nat-pmp", kind=kind, note=said)
             assert found.diagnosis.reason is reason
     async with running(external="") as router:
         found = await ask(router, held, Method.UPNP)
@@ -74,11 +75,21 @@ async def test_addresses_that_are_not_public(held: HeldClock) -> None:
 async def test_stun_knows_better(held: HeldClock) -> None:
     server = await stun_server(seen_at("1.2.3.9"))
     async with running() as router:
+        for external, reason in (
+            ("1.2.3.4", Reason.ADDRESS_DIFFERS),
+            ("10.0.0.1", Reason.DOUBLE_NAT),
+            ("", Reason.NO_PUBLIC_ADDRESS),
+        ):
+            router.script.external = external
+            found = await ask(router, held, stun=(server.name,))
+            assert found.diagnosis.reason is reason
+            # It is told as the internet sees it, and with it why that does not help.
+            assert found.told == PublicAddress(
+                host="1.2.3.9", source="stun", kind="public", note=found.diagnosis.sentence
+            )
+        router.script.external = "1.2.3.9"
         found = await ask(router, held, stun=(server.name,))
-        assert found.diagnosis.reason is Reason.ADDRESS_DIFFERS
-        router.script.external = "10.0.0.1"
-        found = await ask(router, held, stun=(server.name,))
-        assert found.told == PublicAddress(host="1.2.3.9", source="stun", kind="public")
+        assert found.told == PublicAddress(host="1.2.3.9", source="nat-pmp", kind="public")
     server.transport.close()
 
 

@@ -212,6 +212,16 @@ GOLDEN = [
         {"event": "public-address", "host": "192.0.2.7", "source": "upnp", "kind": "public"},
     ),
     (
+        events.PublicAddress(host="192.0.2.7", source="stun", kind="public", note="Differs."),
+        {
+            "event": "public-address",
+            "host": "192.0.2.7",
+            "source": "stun",
+            "kind": "public",
+            "note": "Differs.",
+        },
+    ),
+    (
         events.PublicAddressUnknown(sentence="No router answered.", hint="Enable it."),
         {
             "event": "public-address-unknown",

@@ -106,7 +106,7 @@ SAID = {
         Verdict.LAN_ONLY,
         Reason.NO_GATEWAY,
         "No IPv4 gateway found.",
-        "Choose a network with --interface.",
+        "Choose a network with --interface, or name the router with --gateway.",
         errors.NoGateway,
     ),
     "carrier-grade NAT": (
@@ -138,7 +138,7 @@ SAID = {
         Verdict.BLOCKED,
         Reason.NO_PUBLIC_ADDRESS,
         "The router has no usable public address.",
-        "See on the router's own page whether it is connected to the internet.",
+        "See on the router's own page whether it is connected, and its address public.",
         errors.NoUsableAddress,
     ),
     "NAT-PMP code 3": (
@@ -146,7 +146,18 @@ SAID = {
         Verdict.BLOCKED,
         Reason.NO_PUBLIC_ADDRESS,
         "The router has no usable public address.",
-        "See on the router's own page whether it is connected to the internet.",
+        "See on the router's own page whether it is connected, and its address public.",
+        errors.NoUsableAddress,
+    ),
+    "no address, but the internet sees one": (
+        {**ALL, "external": "", "seen_from_outside": "1.2.3.9"},
+        Verdict.BLOCKED,
+        Reason.NO_PUBLIC_ADDRESS,
+        "The router has no usable public address.",
+        (
+            "The internet sees 1.2.3.9, another NAT's: "
+            "forward the port there too, or ask for a public IPv4."
+        ),
         errors.NoUsableAddress,
     ),
     "501": (
