@@ -98,7 +98,7 @@ class Outward:
             self.mapped = event.external
         elif isinstance(event, events.MappingLost | events.MappingFailed):
             self.mapped = None
-        else:
-            return
+        elif not (isinstance(event, events.PublicAddress) and event.source == "interface"):
+            return  # only an address of this machine's own needs no mapping
         self.known = True
         self._changed()

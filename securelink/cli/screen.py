@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from securelink import events
 from securelink.cli.formats import clock, file_line, message_line
+from securelink.nat.terms import Method
 
 if TYPE_CHECKING:
     from securelink.cli.output import Output
@@ -25,7 +26,7 @@ class Screen:
 
     def __init__(self, output: Output) -> None:
         self._output = output
-        self._invite_is_shown = False
+        self._shown_invite: str | None = None
 
     def begin(self, service: Service) -> None:
         """Who and where this node is."""
@@ -48,11 +49,11 @@ class Screen:
 
     def invite(self, service: Service, *, lonely: bool) -> None:
         """How to pair with it."""
-        self._invite_is_shown = True
         if service.invite is None:
             return
+        self._shown_invite = service.invite.encode()
         self._output.note("pair another machine (once, 24 h):")
-        self._output.line(f"securelink join {service.invite.encode()}")
+        self._output.line(f"securelink join {self._shown_invite}")
         kinds = {each.kind for each in service.invite.endpoints}
         if "public" not in kinds:
             where = "inside this network" if "lan" in kinds else "on this machine"
@@ -91,7 +92,9 @@ class Screen:
                 output.detail(f"{event.peer} is linked from {_shown(event.address)}")
             case events.LinkDown():
                 output.detail(f"{event.peer} has left {_shown(event.address)}: {event.reason}")
-            case events.Invite() if self._invite_is_shown:
+            # Events come a little later than what the first screen shows already.
+            case events.Invite() if self._shown_invite not in (None, event.invite):
+                self._shown_invite = event.invite
                 output.note("the addresses have changed; the same invite, with the new ones:")
                 output.line(f"securelink join {event.invite}")
             case _:
@@ -112,19 +115,27 @@ def router_lines(event: events.Event) -> list[str]:
     match event:
         case events.Mapped():
             outside = f"{event.external.host}:{event.external.port}"
-            line = f"the router forwards {outside} to this machine ({event.method})"
+            method = Method(event.method).label
+            line = f"the router forwards {outside} to this machine ({method})"
             return [line, event.note] if event.note else [line]
         case events.MappingFailed():
             return [event.sentence, *([event.hint] if event.hint else [])]
         case events.MappingLost():
             return [f"the router forwards the port no longer: {event.reason}"]
         case events.PublicAddress():
+            note = [event.note] if event.note else []
             if event.kind == "public":
-                return [f"the public address is {event.host} (by {event.source})"]
-            return [f"the router's own address is {event.host}, which is not public"]
+                return [f"the public address is {event.host} ({_source(event.source)})", *note]
+            return note or [f"the router's own address is {event.host}, which is not public"]
         case events.PublicAddressUnknown():
             return [f"the public address is not known: {event.sentence}"]
     return []
+
+
+def _source(source: str) -> str:
+    return {"interface": "this machine's own", "stun": "by STUN"}.get(
+        source
+    ) or f"by {Method(source).label}"
 
 
 def _ms(time: str) -> int:
