@@ -268,7 +268,7 @@ def _taken(seen: Observations) -> Diagnosis:
     return Diagnosis(
         Verdict.LAN_ONLY,
         Reason.PORT_TAKEN,
-        f"Port {seen.wanted_port} belongs to {seen.owner or 'another device'}.",
+        f"Port {seen.wanted_port} belongs to {seen.owner or 'another device or program'}.",
         "Choose another with --external-port, or take any with --any-port.",
     )
 
@@ -314,7 +314,7 @@ def _other_port(seen: Observations) -> Diagnosis:
     return Diagnosis(
         Verdict.MAPPED,
         Reason.OTHER_PORT,
-        f"Port {seen.wanted_port} belongs to {seen.owner or 'another device'}; "
+        f"Port {seen.wanted_port} belongs to {seen.owner or 'another device or program'}; "
         f"{seen.mapped_port} was taken instead.",
         _TRY_FROM_OUTSIDE,
     )

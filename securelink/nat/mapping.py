@@ -24,6 +24,7 @@ from securelink.nat.diagnosis import AddressKind, Diagnosis, Observations
 from securelink.nat.outside import seen_from_outside
 from securelink.nat.terms import Client, Granted, Method, Protocol, Wanted
 from securelink.nat.timing import renew_after
+from securelink.nat.upnp import UpnpClient
 from securelink.store.mappings import StoredMapping
 
 if TYPE_CHECKING:
@@ -166,6 +167,11 @@ async def acquire(
         made = client, of(client, row, granted, book, clock), granted
         external, source = (granted.external.host, client.method)
         break
+    owners = (each.owner for each in failures if isinstance(each, PortTaken))
+    owner = next(filter(None, owners), "")
+    other_port = made is not None and made[1].external.port != request.wanted_port
+    if other_port and not owner:
+        owner = await _owner(probe, request)
     seen = Observations(
         port=request.port,
         protocol=request.protocol,
@@ -178,7 +184,7 @@ async def acquire(
         wanted_port=request.wanted_port,
         permanent=made is not None and made[1].good_until is None and not made[1].borrowed,
         failure=_most_telling(failures),
-        owner=next((each.owner for each in failures if isinstance(each, PortTaken)), ""),
+        owner=owner,
         seen_from_outside=await seen_from_outside(request.stun, gateway.local, clock)
         if answered
         else None,
@@ -248,6 +254,19 @@ async def _map(
         return granted, kept, taken
     assert taken is not None
     raise taken
+
+
+async def _owner(probe: Probe, request: Request) -> str:
+    """Who has the wanted port: PCP and NAT-PMP give another one and do not say."""
+    if Method.UPNP not in probe.asked:
+        return ""
+    try:
+        client = await probe.client(Method.UPNP)
+        assert isinstance(client, UpnpClient)
+        entry = await client.entry(request.protocol, request.wanted_port)
+    except NatError:
+        return ""
+    return "" if entry is None else entry.owner
 
 
 def written(row: StoredMapping, granted: Granted, clock: Clock) -> StoredMapping:

@@ -315,6 +315,31 @@ async def test_only_the_wanted_port_will_do(home: Home, held: HeldClock, method:
             assert keeper.mapping is None
 
 
+@pytest.mark.parametrize("any_port", [True, False])
+@in_loop
+async def test_whose_the_port_is_tells_whichever_method_knows(
+    home: Home, held: HeldClock, any_port: bool
+) -> None:
+    # PCP only gives another port; whose the wanted one is, UPnP knows.
+    async with running(pick_port=lambda _: 4000) as router:
+        router.table[("tcp", PORT)] = Row(STRANGER, "their printer")
+        async with home.keeper(router, held, any_port=any_port) as (keeper, _):
+            sentence = (await keeper.attempt()).sentence
+            assert sentence.startswith(f"Port {PORT} belongs to 192.168.7.7 (their printer)")
+            assert (keeper.mapping is not None) is any_port
+
+
+@in_loop
+async def test_whose_the_port_is_nobody_tells(home: Home, held: HeldClock) -> None:
+    async with (
+        running(pick_port=lambda _: 4000, upnp=False) as router,
+        home.keeper(router, held) as (keeper, _),
+    ):
+        assert (await held.through(keeper.attempt())).sentence == (
+            f"Port {PORT} belongs to another device or program; 4000 was taken instead."
+        )
+
+
 @pytest.mark.parametrize("code", [728, 729])
 @in_loop
 async def test_other_words_for_taken(home: Home, held: HeldClock, code: int) -> None:

@@ -188,7 +188,7 @@ SAID = {
         {**MAPPED, "mapped_port": 31000, "failure": errors.PortTaken},
         Verdict.MAPPED,
         Reason.OTHER_PORT,
-        "Port 24819 belongs to another device; 31000 was taken instead.",
+        "Port 24819 belongs to another device or program; 31000 was taken instead.",
         OUTSIDE,
         errors.NatError,
     ),
