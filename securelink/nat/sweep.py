@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from securelink.errors import NatError, NoGateway
+from securelink.errors import NatError, NoGateway, RouterSilent
 from securelink.nat import ledger
 
 if TYPE_CHECKING:
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from securelink.nat.ledger import Ledger
     from securelink.nat.probe import Probe, Prober
     from securelink.nat.route import Gateway
+    from securelink.nat.terms import Method
     from securelink.store.mappings import StoredMapping
 
 
@@ -24,12 +25,18 @@ async def sweep(probe: Probe, rows: Iterable[StoredMapping], book: Ledger) -> li
     """
     here = [row for row in rows if row.gateway == probe.gateway.host]
     gone = []
+    silent: set[Method] = set()
     for row in here:
+        if row.method in silent:
+            continue
         try:
             await ledger.remove(book, await probe.client(row.method), row)
+        except RouterSilent:
+            silent.add(row.method)  # it would be waited for again for each of them
         except NatError:
             continue
-        gone.append(row)
+        else:
+            gone.append(row)
     return gone
 
 

@@ -753,6 +753,28 @@ async def test_what_is_on_another_router_is_left_for_its_time(home: Home, held: 
             assert len(router.packets) == packets
 
 
+@pytest.mark.parametrize("method", [Method.PCP, Method.NAT_PMP])
+@in_loop
+async def test_a_router_that_keeps_silent_is_asked_for_one_thing_only(
+    home: Home, held: HeldClock, method: Method
+) -> None:
+    async with running(ignore_maps=True) as router:
+        for number in range(3):
+            owner = {"owner": f"dead{number}", "port": PORT + number}
+            async with home.keeper(router, held, method, **owner) as (keeper, _):
+                await held.through(keeper.attempt())
+        async with home.process("next") as book:
+            assert len(await book.stale()) == 3
+            began = held.time
+            prober = Prober(held.clock, (method,))
+            assert await held.through(clear_stale(book, prober, lambda: router.gateway)) == []
+            assert held.time - began <= 2.5, "the start must not wait for each of them"
+            assert len(await book.stale()) == 3
+            router.script.ignore_maps = False
+            gone = await held.through(clear_stale(book, prober, lambda: router.gateway))
+            assert len(gone) == 3
+
+
 @in_loop
 async def test_an_earlier_port_is_given_up(home: Home, held: HeldClock) -> None:
     async with (
