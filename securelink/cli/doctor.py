@@ -24,6 +24,17 @@ if TYPE_CHECKING:
 
 app = command_app()
 
+_LABELS = {
+    "lan-address": "LAN address",
+    "pcp": "PCP",
+    "nat-pmp": "NAT-PMP",
+    "upnp": "UPnP",
+    "external-address": "external address",
+    "stun": "STUN",
+    "ipv6": "IPv6",
+}
+"""Rungs whose names are written otherwise for people."""
+
 
 @app.command(
     epilog=examples(
@@ -69,6 +80,7 @@ def doctor(
 
 async def _examine(node: Node, output: Output, opening: float) -> ExitCode:
     from securelink.cli.listening import listening_port, running_serve
+    from securelink.cli.text import wrap
     from securelink.nat.diagnosis import Verdict
     from securelink.nat.ladder import Ladder
     from securelink.nat.rungs import Place, Result, Rung
@@ -102,15 +114,16 @@ async def _examine(node: Node, output: Output, opening: float) -> ExitCode:
             }
         )
     else:
-        output.line(f"{found.verdict}: {found.sentence}")
+        output.line(wrap(f"{found.verdict}: {found.sentence}", output.columns))
         if found.hint is not None:
-            output.line(f"next: {found.hint}")
+            output.line(wrap(f"next: {found.hint}", output.columns))
     return ExitCode.OK if found.verdict is Verdict.MAPPED else ExitCode.ROUTER
 
 
 def _print(rung: Rung, output: Output) -> None:
     from securelink.cli.formats import duration
     from securelink.cli.output import Style, Styled
+    from securelink.cli.text import wrap
     from securelink.nat.rungs import Result
 
     mark = {
@@ -119,5 +132,7 @@ def _print(rung: Rung, output: Output) -> None:
         Result.FAILED: Styled("FAIL", Style.RED),
         Result.SKIPPED: Styled("-   ", Style.DIM),
     }[rung.result]
-    took = Styled(f"{duration(rung.seconds):>7}", Style.DIM)
-    output.line(mark, f"  {rung.name:<16}  ", took, f"  {rung.evidence}")
+    label = f"  {_LABELS.get(rung.name, rung.name):<16}  "
+    took = f"{duration(rung.seconds):>7}"
+    evidence = wrap(rung.evidence, output.columns, before=len(mark.text + label + took) + 2)
+    output.line(mark, label, Styled(took, Style.DIM), f"  {evidence}")

@@ -14,6 +14,9 @@ _UNSAFE = (
     r"\u200e\u200f\u2028-\u202e\u2060-\u206f\u3164\ud800-\udfff\ufe00-\ufe0d\ufeff\uffa0"
     r"\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
 )
+_NARROWEST = 20
+"""Columns under which wrapping makes nothing more readable."""
+
 _UNSAFE_IN_TEXT = re.compile(f"[{_UNSAFE}]")
 _UNSAFE_IN_LINE = re.compile(rf"[{_UNSAFE}\t\n]")
 
@@ -53,6 +56,26 @@ def shorten(text: str, columns: int) -> str:
     while kept and width(kept) > columns - 1:
         kept = kept[:-1]
     return f"{kept}…"
+
+
+def wrap(text: str, columns: int | None, *, before: int = 0) -> str:
+    """Return *text* with line ends between words, so that a terminal cuts none of them.
+
+    Args:
+        columns: how wide a line may be; None for any.
+        before: how much of that is taken already; further lines begin below what follows.
+    """
+    if columns is None or width(text) <= columns - before:
+        return text
+    room = max(columns - before, _NARROWEST)
+    lines = [""]
+    for word in text.split(" "):
+        longer = f"{lines[-1]} {word}" if lines[-1] else word
+        if lines[-1] and width(longer) > room:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return f"\n{' ' * before}".join(lines)
 
 
 def _escaped(match: re.Match[str]) -> str:

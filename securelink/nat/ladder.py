@@ -6,6 +6,7 @@ the best that can be found is a port that the router forwards.
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
@@ -93,10 +94,14 @@ class Ladder:
         return found
 
     async def _rung(self, name: str, check: Awaitable[Found]) -> Result:
+        rung = await self._timed(name, check)
+        self._tell(rung)
+        return rung.result
+
+    async def _timed(self, name: str, check: Awaitable[Found]) -> Rung:
         began = self._clock.now()
         result, evidence = await check
-        self._tell(Rung(name, result, round(self._clock.now() - began, 3), evidence))
-        return result
+        return Rung(name, result, round(self._clock.now() - began, 3), evidence)
 
     def _note(self, **seen: Any) -> None:
         self._seen = dataclasses.replace(self._seen, **seen)
@@ -119,16 +124,28 @@ class Ladder:
             for method in Method:
                 await self._rung(method, _known(*self._no_router()))
             return
-        async with Prober(self._clock, self._seen.asked).start(self._router) as probe:
-            for method in Method:
-                await self._rung(method, self._method(probe, method))
+        answered = []
+        async with (
+            Prober(self._clock, self._seen.asked).start(self._router) as probe,
+            asyncio.TaskGroup() as tasks,
+        ):
+            # Side by side, so that each has its own time.
+            checks = [
+                tasks.create_task(self._timed(method, self._method(probe, method)))
+                for method in Method
+            ]
+            for method, check in zip(Method, checks, strict=True):
+                rung = await check
+                self._tell(rung)
+                if rung.result is Result.OK:
+                    answered.append(method)
+        self._note(answered=tuple(answered))
 
     async def _method(self, probe: Probe, method: Method) -> Found:
         if method not in probe.asked:
             return Result.SKIPPED, f"not asked: the method is {self._config.method}"
         failure = await probe.failure(method)
         if failure is None:
-            self._note(answered=(*self._seen.answered, method))
             return Result.OK, f"{probe.gateway.host} answers"
         if isinstance(failure, UpnpMissing):
             self._note(upnp_missing=True)
@@ -151,7 +168,8 @@ class Ladder:
             return Result.FAILED, "the router has none"
         self._note(external=told.host)
         result = Result.OK if told.kind == AddressKind.PUBLIC else Result.FAILED
-        return result, f"{told.host}, {told.kind}, by {Method(told.source).label}"
+        kind = f"{told.kind} (100.64/10)" if told.kind == AddressKind.SHARED else told.kind
+        return result, f"{told.host}, {kind}, by {Method(told.source).label}"
 
     async def _mapping(self) -> Found:
         router = self._router

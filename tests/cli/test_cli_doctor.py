@@ -63,10 +63,24 @@ def test_what_a_person_reads(call):
     done = call("doctor")
     *rungs, verdict, step = done.out.splitlines()
     assert (done.status, done.err) == (7, "")
-    assert [line.split()[1] for line in rungs] == RUNGS
+    assert [line[6:22].strip() for line in rungs] == [
+        *("identity", "port", "listening", "LAN address", "gateway", "PCP", "NAT-PMP", "UPnP"),
+        *("external address", "mapping", "STUN", "IPv6"),
+    ]
     assert verdict == "lan-only: No IPv4 gateway found."
     assert step == "next: Choose a network with --interface, or name the router with --gateway."
     assert call("doctor", "-q").out.splitlines() == [verdict, step]
+
+
+@pytest.mark.usefixtures("port")
+def test_on_a_terminal_no_word_is_cut(call_on_terminal, node):
+    lines = call_on_terminal("doctor").out.splitlines()
+    # The path of the configuration has no place to be broken at; it stands below its rung.
+    assert [line for line in lines if len(line) > 80] == [
+        line for line in lines if str(node.home) in line
+    ]
+    below = next(line for line in lines if str(node.home) in line)
+    assert below == f"{'':33}{node.home / 'config.toml'}"
 
 
 def test_a_public_address_needs_no_router(call, port, monkeypatch):

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from securelink.cli.output import Output, Style, Styled, code_of
-from securelink.cli.text import escape, escape_line, shorten, width
+from securelink.cli.text import escape, escape_line, shorten, width, wrap
 from securelink.errors import BadPeerId, ConfigError, UnsafeKeyFile, UsageError
 
 KEPT = "\n\t\u200c\u200d\ufe0e\ufe0f"
@@ -255,3 +255,19 @@ def test_shortening(text, columns):
     assert width(short) <= columns
     assert (short == text) == (width(text) <= columns)
     assert text.startswith(short.removesuffix("…"))
+
+
+@pytest.mark.parametrize(
+    ("text", "columns", "before", "lines"),
+    [
+        ("one two three four five six", None, 0, ["one two three four five six"]),
+        ("one two three four five six", 27, 0, ["one two three four five six"]),
+        ("one two three four five six", 26, 0, ["one two three four five", "six"]),
+        ("one two three four five six", 30, 4, ["one two three four five", "    six"]),
+        # Nothing is cut, nor put into a column too narrow to be read.
+        ("a/path/that/no/line/has/room/for x", 20, 0, ["a/path/that/no/line/has/room/for", "x"]),
+        ("one two three four five six", 8, 4, ["one two three four", "    five six"]),
+    ],
+)
+def test_wrapping(text, columns, before, lines):
+    assert wrap(text, columns, before=before).split("\n") == lines
