@@ -173,6 +173,14 @@ class Host:
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
 
+    def keep_silent(self) -> None:
+        """Run a device that answers the search for UPnP routers, and then says nothing more."""
+        device = self.popen(
+            [sys.executable, "-I", "-c", _SILENT], stdout=subprocess.PIPE, text=True
+        )
+        assert device.stdout is not None
+        assert device.stdout.readline() == "listens\n"
+
     def node(self, name: str, **settings: str) -> Machine:
         """A node of securelink on this computer; `settings` are environment variables."""
         machine = Machine(
@@ -214,4 +222,22 @@ except OSError:
     print("unreachable")
 else:
     print("open")
+"""
+
+_SILENT = """\
+import socket, struct
+listening = socket.create_server(("", 8080))
+search = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+search.bind(("", 1900))
+group = socket.inet_aton("239.255.255.250") + socket.inet_aton("0.0.0.0")
+search.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, group)
+print("listens", flush=True)
+while True:
+    asked, sender = search.recvfrom(2000)
+    target = asked.split(b"\\nST: ")[1].split(b"\\r\\n")[0]
+    own = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    own.connect(sender)
+    location = b"http://%s:8080/" % own.getsockname()[0].encode()
+    search.sendto(b"HTTP/1.1 200 OK\\r\\nST: " + target + b"\\r\\nLOCATION: " + location
+                  + b"\\r\\n\\r\\n", sender)
 """

@@ -10,6 +10,7 @@ for documentation for private ones and maps nothing there; hence a WAN of other 
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -262,6 +263,16 @@ class Lab:
         """
         self.shut_down()
         self.boot()
+
+    def hang(self) -> None:
+        """Stop the router's services where they are; the kernel forwards all the same."""
+        assert self._miniupnpd is not None
+        self._miniupnpd.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """End that."""
+        assert self._miniupnpd is not None
+        self._miniupnpd.send_signal(signal.SIGCONT)
 
     @property
     def control_port(self) -> int:

@@ -172,7 +172,7 @@ def test_what_a_killed_one_left_by_a_method_that_is_not_asked_now(lab: Labs) -> 
     assert net.entries() == {Entry("tcp", 4001, LAN, 4001)}
 
 
-@pytest.mark.parametrize("method", ["pcp", "nat-pmp", "upnp"])
+@pytest.mark.parametrize("method", ["auto", "pcp", "nat-pmp", "upnp"])
 def test_a_port_that_another_computer_has(lab: Labs, method: str) -> None:
     net = lab(second=True)
     home = net.lan.node("home")
@@ -182,6 +182,8 @@ def test_a_port_that_another_computer_has(lab: Labs, method: str) -> None:
     assert (refused.code, failed(refused)["code"]) == (7, "port-taken")
     assert refused.results[-2]["event"] == "mapping-failed"
     assert refused.results[-2]["reason"] == "port-taken"
+    if method in ("auto", "upnp"):  # the others don't tell
+        assert f"belongs to {LAN2} (a camera)" in refused.results[-2]["sentence"]
     assert "--any-port" in failed(refused)["hint"]
     assert net.entries() == {camera}
 
@@ -265,6 +267,21 @@ def doctor(home: Machine, *words: str) -> tuple[Done, dict[str, str]]:
         ({"default_route": False}, "no-gateway", {"gateway": "failed", "upnp": "skipped"}),
         ({"provider": "cgnat"}, "no-public-address", {"upnp": "ok", "external-address": "failed"}),
         ({"provider": "double"}, "no-public-address", {"external-address": "failed"}),
+        (
+            {"provider": "cgnat", "upnp": False, "natpmp": False},
+            "router-failed",
+            {"external-address": "absent", "mapping": "failed"},
+        ),
+        (
+            {"provider": "cgnat", "stun": True},
+            "no-public-address",
+            {"external-address": "failed", "mapping": "skipped", "stun": "ok"},
+        ),
+        (
+            {"provider": "cgnat", "claims": PUBLIC, "stun": True},
+            "mapped",
+            {"external-address": "ok", "mapping": "ok", "stun": "ok"},
+        ),
         ({"stun": True}, "mapped", {"stun": "ok"}),
         (
             {"provider": "squatter", "stun": True},
@@ -282,6 +299,9 @@ def doctor(home: Machine, *words: str) -> tuple[Done, dict[str, str]]:
         "no-route",
         "cgnat",
         "double",
+        "cgnat-pcp",
+        "cgnat-stun",
+        "cgnat-lies",
         "stun",
         "squatter",
     ],
@@ -301,6 +321,63 @@ def test_the_doctor_is_right(
         assert "is mapped" not in done.result["sentence"], "it has been removed"
         assert "serve --upnp" in done.result["hint"]
     assert net.entries() == set()
+
+
+def test_the_doctor_names_whoever_has_the_port(lab: Labs) -> None:
+    net = lab(second=True)
+    upnpc(net, net.lan2, "-e", "a camera", "-a", LAN2, str(PORT), str(PORT), "tcp", "600")
+    done, found = doctor(net.lan.node("home"))
+    assert (done.result["verdict"], done.result["reason"]) == ("mapped", "other-port")
+    assert f"Port {PORT} belongs to {LAN2} (a camera)" in done.result["sentence"]
+    assert found["mapping"] == "ok"
+    assert net.entries() == {Entry("tcp", PORT, LAN2, PORT)}
+
+
+def test_the_doctor_asks_for_the_configured_port_of_the_router(lab: Labs) -> None:
+    net = lab()
+    done, _ = doctor(net.lan.node("home"), "--external-port", "5555")
+    assert f"TCP {PUBLIC}:5555" in done.result["sentence"]
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["mapped anew", "not running"])
+def test_the_doctor_after_a_crash(lab: Labs, *, again: bool) -> None:
+    net = lab()
+    home = net.lan.node("home")
+    killed = home.start("serve", "--json", "--upnp", "--external-port", "5555")
+    killed.event("mapping")
+    killed.kill()
+    if again:
+        home.start("serve", "--json", "--upnp").event("mapping")
+    done, found = doctor(home)
+    assert (done.result["reason"], found["mapping"]) == ("mapped", "ok")
+    assert f"TCP {PUBLIC}:{PORT}" in done.result["sentence"]
+    # What the dead one left is nobody's wish, and not taken for what is kept open.
+    assert net.entries() == ({Entry("tcp", PORT, LAN, PORT)} if again else set())
+
+
+def test_the_doctor_of_a_router_that_was_restarted(lab: Labs) -> None:
+    net = lab()
+    home = net.lan.node("home")
+    home.start("serve", "--json", "--upnp").event("mapping")
+    net.reboot()
+    done, found = doctor(home)
+    assert (done.result["verdict"], found["mapping"]) == ("lan-only", "failed")
+
+
+def test_a_router_that_hangs_holds_up_nobody_at_the_end(lab: Labs) -> None:
+    net = lab()
+    home = net.lan.node("home")
+    opened = home.start("forward-port", "4000")
+    opened.stderr("open until Ctrl-C")
+    net.hang()
+    opened.signal(signal.SIGINT)
+    done = opened.finish(timeout=5)
+    assert done.code == 0
+    assert "the router did not close TCP 4000: the next start tries again" in done.err
+    assert net.entries() == {OURS}
+    net.go_on()
+    assert home.run("forward-port", "4001", "--once").code == 0
+    assert net.entries() == {Entry("tcp", 4001, LAN, 4001)}
 
 
 def test_the_doctor_of_a_router_that_is_stuck(lab: Labs) -> None:

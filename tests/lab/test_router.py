@@ -11,6 +11,10 @@ from hosts import Host
 from lab import INTERNET, LAN, LAN2, PUBLIC, ROUTER, STUN_PORT, Entry, Lab, Labs
 from nodes import Machine, Serving, until
 
+from securelink.endpoints import Endpoint, Kind
+from securelink.invite import Invite
+from securelink.store import addresses
+
 PORT = 24819
 ENTRY = Entry("tcp", PORT, LAN, PORT)
 METHODS = ["pcp", "nat-pmp", "upnp"]
@@ -73,6 +77,43 @@ def test_the_routers_port_can_be_another(lab: Labs) -> None:
     assert home.entries() == {Entry("tcp", 5555, LAN, PORT)}
     bob.join(public_invite(serving))
     deliver(bob, "through another port")
+
+
+def test_nobody_waits_for_the_router(lab: Labs) -> None:
+    home = lab(upnp=False, natpmp=False, pcp=False, second=True)
+    home.lan2.keep_silent()  # which is listened to for 8 s
+    alice, carol = home.lan.node("alice"), home.lan2.node("carol")
+    serving = begin(alice, "--upnp")
+    carol.join(serving.invite)
+    deliver(carol, "before the router has answered")
+    assert not [each for each in serving.events if each["event"].startswith("mapping")]
+    assert serving.event("mapping-failed")["reason"] == "no-answer"
+
+
+def test_invites_and_peers_get_the_public_address(lab: Labs) -> None:
+    home = lab(second=True)
+    alice, carol = home.lan.node("alice"), home.lan2.node("carol")
+    serving = begin(alice)
+    carol.join(serving.invite)
+    serving.stop()
+    outside = Endpoint(Kind.PUBLIC, PUBLIC, PORT)
+
+    def known() -> list[Endpoint]:
+        return carol.read(addresses.endpoints, carol.key_of("alice").raw)
+
+    assert outside not in known()
+    serving = begin(alice, "--upnp")
+    first = Invite.parse(serving.invite)
+    mapped(serving)
+    later = Invite.parse(public_invite(serving))
+    assert (later.token, later.expires) == (first.token, first.expires)
+    assert later.endpoints == (outside, *first.endpoints)
+    # Another process of the node knows it too, and has nothing to warn of.
+    made = alice.run("invite", "--json")
+    assert outside in Invite.parse(made.result["invite"]).endpoints
+    assert "works inside" not in made.err
+    deliver(carol, "hello")
+    assert outside in known()
 
 
 def begin_each(home: Lab, *words: str) -> dict[str, Serving]:
@@ -194,6 +235,29 @@ def test_the_router_restarts(lab: Labs) -> None:
     for each in [alice, *serving.values()]:
         each.stop()
     assert home.entries() == set()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_provider_gives_the_router_another_address(lab: Labs, method: str) -> None:
+    home = lab()
+    serving = begin(home.lan.node("alice"), "--upnp", "--method", method, "--lease", "4")
+    mapped(serving)
+    public_invite(serving)
+    home.router.setup(f"address delete {PUBLIC}/24 dev wan\naddress add 1.2.3.7/24 dev wan")
+    assert serving.event("mapping-lost")["reason"]
+    assert serving.event("public-address")["host"] == "1.2.3.7"
+    assert mapped(serving)["external"] == {"host": "1.2.3.7", "port": PORT}
+    bob = home.wan.node("bob")
+    bob.join(serving.event("invite", endpoints=at_home_and("1.2.3.7"))["invite"])
+    deliver(bob, "to the new address")
+
+
+def at_home_and(public: str) -> list[dict[str, Any]]:
+    """The endpoints of an invite that has a public address."""
+    return [
+        {"kind": "public", "host": public, "port": PORT},
+        {"kind": "lan", "host": LAN, "port": PORT},
+    ]
 
 
 def test_somebody_deletes_the_entries(lab: Labs) -> None:
