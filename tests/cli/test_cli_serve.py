@@ -15,6 +15,11 @@ from securelink.cli import serve
     [
         (("--conflict", "replace"), "--conflict: expected one of rename, skip, overwrite"),
         (("--folder", "~nobody-here/in"), "--folder: no home folder for '~nobody-here/in'"),
+        (("--method", "igd"), "--method: expected one of auto, pcp, nat-pmp, upnp"),
+        (("--gateway", "fritz.box"), "--gateway: expected the router's IPv4 address"),
+        (("--interface", "eth 0"), "--interface: expected the name of a network interface"),
+        (("--external-port", "65536"), "--external-port: expected a port, 1 to 65535"),
+        (("--lease", "0"), "--lease: expected 1 to 604800 seconds, not 0"),
     ],
 )
 def test_what_serve_can_not_mean(words, error, call):
