@@ -60,6 +60,8 @@ class Script:
     html: set[str] = field(default_factory=set)
     """UPnP actions that are answered by HTTP 500 with HTML."""
     reported_lease: int | None = None
+    enabled: str = "1"
+    """Whether it forwards what it enters by UPnP."""
     delay: float = 0
     """Seconds before each HTTP answer."""
     change: Callable[[bytes], bytes | list[bytes]] = lambda data: data
@@ -284,6 +286,7 @@ class FakeRouter:
                     local,
                     self.script.rewrite(argument["NewPortMappingDescription"]),
                     int(argument["NewLeaseDuration"]),
+                    self.script.enabled,
                 )
                 return _reply(action)
             case "DeletePortMapping":

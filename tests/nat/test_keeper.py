@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import socket
 import threading
 from functools import partial
 
@@ -261,6 +262,48 @@ async def test_one_missed_answer_is_no_loss_and_two_are(home: Home, held: HeldCl
 
 
 @in_loop
+async def test_one_missed_answer_after_the_lease_is_a_loss(home: Home, held: HeldClock) -> None:
+    async with (
+        running() as router,
+        home.keeper(router, held, Method.PCP) as (keeper, told),
+        kept(keeper),
+    ):
+        await keeper.first()
+        router.script.pcp = router.script.natpmp = False
+        held.time += 3 * 3600  # the lid was closed
+        began = held.time
+        await held.advance(5)
+        await until(lambda: len(told) == 4)
+        assert held.time - began <= 5
+        assert isinstance(told[2], events.MappingLost)
+        assert isinstance(told[3], events.MappingFailed)
+
+
+@in_loop
+async def test_what_was_mapped_at_another_router_is_not_unmapped_at_this_one(
+    home: Home, held: HeldClock
+) -> None:
+    elsewhere = "127.0.0.9"
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        other.bind((elsewhere, 0))
+        other.settimeout(0)
+        async with running() as router:
+            async with home.keeper(router, held, Method.PCP) as (keeper, _):
+                await keeper.attempt()
+                here = keeper.mapping.row
+                keeper._find = lambda: Gateway(elsewhere, LOOPBACK, other.getsockname()[1])
+                await held.through(keeper.attempt())
+            asked = []
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    asked.append(other.recv(100)[1])
+            assert set(asked) == {0}, "only whether it is there, and no mapping"
+            assert [*router.table] == [("tcp", PORT)]
+            async with home.process("next") as book:
+                assert await book.stale() == [here]
+
+
+@in_loop
 async def test_our_own_address_changes(home: Home, held: HeldClock) -> None:
     async with running() as router, home.keeper(router, held, Method.UPNP) as (keeper, told):
         where = router.gateway
@@ -512,6 +555,27 @@ async def test_an_html_error_is_no_success(home: Home, held: HeldClock) -> None:
         home.keeper(router, held, Method.UPNP) as (keeper, _),
     ):
         assert (await keeper.attempt()).reason is Reason.ROUTER_FAILED
+
+
+@in_loop
+async def test_an_entry_that_is_switched_off_is_no_mapping(home: Home, held: HeldClock) -> None:
+    async with (
+        running(enabled="0") as router,
+        home.keeper(router, held, Method.UPNP) as (keeper, _),
+    ):
+        assert (await keeper.attempt()).reason is Reason.ROUTER_FAILED
+        assert keeper.mapping is None
+    async with (
+        running() as router,
+        home.keeper(router, held, Method.UPNP) as (keeper, told),
+        kept(keeper),
+    ):
+        await keeper.first()
+        router.table[("tcp", PORT)].enabled = "0"
+        await held.advance(LOOK_INTERVAL)
+        await until(lambda: len(told) == 4)
+        assert told[2] == events.MappingLost(reason="the router no longer has the mapping")
+        assert router.table[("tcp", PORT)].enabled == "1"
 
 
 # ---- whose is it
