@@ -189,6 +189,8 @@ class UpnpClient:
                 await self._delete(wanted.protocol, port)
         entry = await self.entry(wanted.protocol, port)
         if entry is None or entry.local != wanted.local or not entry.enabled:
+            if entry is not None and _is_ours(entry, wanted):
+                await self._delete(wanted.protocol, port)  # nobody else knows of it
             raise RouterFailed("the router said yes, and its table says no")
         return _granted(external, entry, lease)
 

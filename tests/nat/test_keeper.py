@@ -565,6 +565,7 @@ async def test_an_entry_that_is_switched_off_is_no_mapping(home: Home, held: Hel
     ):
         assert (await keeper.attempt()).reason is Reason.ROUTER_FAILED
         assert keeper.mapping is None
+        assert router.table == {}, "nobody would know of it"
     async with (
         running() as router,
         home.keeper(router, held, Method.UPNP) as (keeper, told),
