@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 
 import pytest
 from fake_router import LOOPBACK, Row, running
-from held import in_loop
+from held import HeldClock, in_loop
 from nat_home import PORT, Home
 
 from securelink.config import NatConfig
 from securelink.events import Address
 from securelink.nat import ladder as ladder_module
+from securelink.nat.clock import Clock
 from securelink.nat.ladder import Ladder
 from securelink.nat.rungs import Place, Rung
 from securelink.nat.terms import Method
+from securelink.store.mappings import LEFT
 
 UPNP = {"pcp": False, "natpmp": False}
 
@@ -121,6 +124,29 @@ async def test_a_forward_made_by_hand(home: Home, monkeypatch) -> None:
         assert (found.verdict, rungs["mapping"][0]) == ("mapped", "ok")
         assert "which was there before" in rungs["mapping"][1]
         assert router.table == {("tcp", PORT): by_hand}
+
+
+@pytest.mark.parametrize(("ago", "evidence"), [(60, "left open"), (3700, "made and removed")])
+@in_loop
+async def test_what_once_left_counts_for_its_lease(
+    home: Home, held: HeldClock, monkeypatch, ago: int, evidence: str
+) -> None:
+    async with running(**UPNP) as router:
+        async with home.keeper(router, held, Method.UPNP, owner="once") as (keeper, _):
+            await keeper.attempt()
+            row = keeper.mapping.row
+            made_at = Clock().wall() - ago * 1000
+            left = dataclasses.replace(row, owner=LEFT, made_at=made_at)
+            await keeper._book.replace(row, left)
+        if ago > row.lease:
+            router.table.clear()
+        monkeypatch.setattr(ladder_module, "locate", lambda _: router.gateway)
+        rungs: list[Rung] = []
+        async with home.process() as book:
+            await Ladder(book, NatConfig(), Place(PORT, (LOOPBACK,)), rungs.append).climb()
+        (mapping,) = (rung for rung in rungs if rung.name == "mapping")
+        assert mapping.result == "ok"
+        assert evidence in mapping.evidence
 
 
 @in_loop

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
 from fake_router import running
-from held import in_loop, until
+from held import HeldClock, in_loop, until
 from nat_home import PORT, Home
 from test_datagrams import seen_at, stun_server
 
@@ -16,6 +17,7 @@ from securelink import events
 from securelink.config import Config, NatConfig, NodeConfig, ServerConfig
 from securelink.errors import NoGateway
 from securelink.events import Address
+from securelink.nat.clock import Clock
 from securelink.nat.route import Gateway
 from securelink.outward import Outward
 
@@ -88,6 +90,23 @@ async def test_without_a_mapping_the_answer_is_compared_with_stun(home: Home, mo
         assert "AddPortMapping" not in router.actions
         assert router.table == {}
     server.transport.close()
+
+
+@in_loop
+async def test_without_a_mapping_what_dead_processes_left_is_removed(
+    home: Home, held: HeldClock, monkeypatch
+) -> None:
+    async with running() as router:
+        async with home.keeper(router, held, owner="dead", port=5555) as (keeper, _):
+            await keeper.attempt()
+            keeper.aclose = partial(asyncio.sleep, 0)
+        assert router.table
+        router.now = Clock().now
+        # Also where it is asked for nothing else.
+        options = {"upnp": False, "public_address": False}
+        async with outward(home, monkeypatch, lambda: router.gateway, **options) as (_, _, task):
+            await task
+        assert router.table == {}
 
 
 @in_loop

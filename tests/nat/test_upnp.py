@@ -12,7 +12,7 @@ import time
 
 import pytest
 from fake_router import LOOPBACK, Row, running
-from held import HeldClock, in_loop
+from held import HeldClock, in_loop, until
 from nat_home import Home
 
 from securelink.errors import MappingRefused, PortTaken, RouterFailed, RouterSilent, UpnpMissing
@@ -279,3 +279,23 @@ async def test_others_that_answer_the_search_stand_behind_the_gateway(held: Held
     # Whoever floods us does so in vain.
     flood = [answer(each) for each in mine]
     assert len(await searching(flood, "127.0.0.9")) <= MOST_LOCATIONS
+
+
+@in_loop
+async def test_the_gateway_may_answer_a_moment_after_another_device(held: HeldClock) -> None:
+    with (
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as gateway,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other,
+    ):
+        gateway.bind((LOOPBACK, 0))
+        gateway.settimeout(5)
+        other.bind(("127.0.0.9", 0))
+        where = Gateway(LOOPBACK, LOOPBACK, search=(gateway.getsockname(),))
+        found = asyncio.ensure_future(search(where, held.clock))
+        await held.asleep()
+        _, sender = gateway.recvfrom(500)
+        ((_, first),) = held.sleepers
+        other.sendto(answer("http://127.0.0.9/"), sender)
+        await until(lambda: [each for _, each in held.sleepers] not in ([], [first]))
+        gateway.sendto(answer(f"http://{LOOPBACK}/"), sender)
+        assert await found == [f"http://{LOOPBACK}/", "http://127.0.0.9/"]
