@@ -101,6 +101,7 @@ class Securelink(Contestant):
         ready = json.loads(self._server.line())
         while ready["event"] != "ready":
             ready = json.loads(self._server.line())
+        self.port: int = ready["port"]
         self._server.forget_output()
         run([sys.executable, "-m", "securelink", "join", ready["invite"]], environ=bob)
         self._sender = bob
