@@ -108,8 +108,10 @@ class Output:
         """Write a warning to standard error, quiet or not."""
         self._prose("securelink: ", Styled("warning:", Style.YELLOW), f" {message}")
 
-    def failure(self, error: SecurelinkError, *, label: str = "error") -> None:
-        """Report that the command failed with *error*."""
+    def failure(
+        self, error: SecurelinkError, *, label: str = "error", about: str | None = None
+    ) -> None:
+        """Report that the command failed with *error*, for a person with what it was about."""
         if self.json:
             told = Failure(
                 code=code_of(error),
@@ -126,7 +128,7 @@ class Output:
             else:
                 return
         # It may quote what somebody typed or what a file is called: it stays one line all the same.
-        message = escape_line(error.message)
+        message = escape_line(error.message if about is None else f"{about}: {error.message}")
         self._prose("securelink: ", Styled(f"{label}:", Style.RED), f" {message}")
         if error.hint is not None:
             self._prose(Styled("hint:", Style.BOLD), f" {error.hint}")

@@ -75,7 +75,7 @@ async def deliver(
     try:
         async with shown(output, lambda: progress_of(_parcels(sendings))):
             for outcomes in asyncio.as_completed(tasks):
-                codes |= {_report(outcome, output) for outcome in await outcomes}
+                codes |= _report(await outcomes, output)
     finally:
         # After a signal each withdraws what has not left, which needs the store to be open.
         for task in tasks:
@@ -142,7 +142,12 @@ def _complaint(
     return complain
 
 
-def _report(outcome: Outcome, output: Output) -> ExitCode:
+def _report(outcomes: list[Outcome], output: Output) -> set[ExitCode]:
+    """Report what became of all that one recipient was to get."""
+    return {_report_one(each, output, alone=len(outcomes) == 1) for each in outcomes}
+
+
+def _report_one(outcome: Outcome, output: Output, *, alone: bool) -> ExitCode:
     error = outcome.error
     code = ExitCode.OK if error is None else error.exit_code
     if outcome.queued:
@@ -172,10 +177,15 @@ def _report(outcome: Outcome, output: Output) -> ExitCode:
         where = f" ({outcome.endpoint.kind} {outcome.endpoint.host})" if outcome.endpoint else ""
         took = duration(outcome.seconds)
         output.note(f"delivered {_what(outcome.tally)}to {outcome.peer}{where} in {took}")
-    elif outcome.queued:
-        output.note(f"queued for {outcome.peer}: {error.message}")
+        return code
+    # Of several the person must know which; a text stands for itself.
+    item = outcome.tally.item
+    about = None if alone or isinstance(item, TextItem) else _label(item)
+    if outcome.queued:
+        what = "" if about is None else f"{about} "
+        output.note(f"queued {what}for {outcome.peer}: {error.message}")
     else:
-        output.failure(error)
+        output.failure(error, about=about)
     return code
 
 

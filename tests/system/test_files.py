@@ -139,3 +139,30 @@ def test_a_name_is_for_a_stream_alone(machines: Machines, tmp_path) -> None:
     _, _, bob = machines.pair()
     file = make_file(tmp_path / "a.bin", 50)
     assert bob.send("--file", str(file), "--name", "report.bin").code == 2
+
+
+def test_a_person_is_told_of_each_item_what_became_of_it(machines: Machines, tmp_path) -> None:
+    _, serving, bob = machines.pair()
+    serving.stop()
+    file, folder = make_file(tmp_path / "a.bin", 10), make_tree(tmp_path / "photos", 2)
+    words = ("send", "--timeout", "0.5", "--file", str(file), str(folder), "-m", "see inside")
+    done = bob.run(*words)
+    assert done.code == 3, done
+    told = [line for line in done.err.splitlines() if not line.startswith("hint: ")]
+    unreachable = "alice could not be reached"
+    assert sorted(told) == sorted(
+        (
+            f"securelink: error: {unreachable}",
+            f"securelink: error: {file}: {unreachable}",
+            f"securelink: error: {folder}: 6 of 6 were not delivered: {unreachable}",
+        )
+    )
+    done = bob.run(*words, "--queue")
+    assert done.code == 75, done
+    assert sorted(done.err.splitlines()) == sorted(
+        (
+            f"queued for alice: {unreachable}",
+            f"queued {file} for alice: {unreachable}",
+            f"queued {folder} for alice: 6 of 6 were not delivered: {unreachable}",
+        )
+    )
