@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from parties import Stopwatch, until
@@ -614,6 +615,32 @@ async def test_a_source_that_is_gone(parties: Parties, tmp_path: Path) -> None:
             assert isinstance(settled.error, SourceChanged)
             assert settled.error.message == f"{path} is gone"
             assert it.taker.files == []
+
+
+async def test_a_source_that_may_not_be_read_any_more(
+    parties: Parties, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_file = os.open
+
+    def closed(path: Any, *args: Any, **kwargs: Any) -> int:
+        # What root is never told.
+        if path == os.fsencode(tmp_path / "source" / "a"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return open_file(path, *args, **kwargs)
+
+    async with parties.node() as node:
+        path = make(tmp_path)
+        (seq,) = await put_files(node, path)
+        await put_files(node, make(tmp_path, "next"))
+        monkeypatch.setattr(os, "open", closed)
+        async with leading(node) as it:
+            await it.taker.of(End)
+            assert it.taker.names() == ["next"]
+            (settled,) = await it.seen.ended()
+            assert (settled.seq, settled.state) == (seq, State.WITHDRAWN)
+            assert isinstance(settled.error, SourceUnreadable)
+            assert settled.error.message == f"{path} can't be read: permission denied"
+            assert file_rows(node)[0] == ("a", "withdrawn", settled.error.message)
 
 
 async def test_a_disk_that_fails_while_a_file_is_sent(
