@@ -1,7 +1,7 @@
 """Brings what is queued to peers that have addresses: dials them, again and again.
 
-One errand a peer, for as long as something is queued for it and no process of the node has a link
-to it. An errand takes along what the other side has for us, as a `send` does.
+One errand a peer, for as long as something is queued for it that no process waits for, and none has
+a link to it. An errand takes along what the other side has for us, as a `send` does.
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ class Courier:
             dialled=True,
             takes_files=bool(link.session.features & FILES),
         )
-        count = _count_queued if row.takes_files else outbox.count_queued
+        count = _count_queued if row.takes_files else _count_texts
         try:
             before = await node.store.run(_note_ready, peer, connected, row)
         except BaseException:
@@ -187,7 +187,12 @@ class Courier:
 
 
 def _count_queued(conn: sqlite3.Connection, key: bytes, /) -> int:
-    return outbox.count_queued(conn, key) + outbox_files.count_queued(conn, key)
+    """What nobody waits for: a `send` that waits dials by itself."""
+    return _count_texts(conn, key) + outbox_files.count_queued(conn, key, unowned=True)
+
+
+def _count_texts(conn: sqlite3.Connection, key: bytes, /) -> int:
+    return outbox.count_queued(conn, key, unowned=True)
 
 
 def _note_ready(

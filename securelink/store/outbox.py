@@ -369,10 +369,17 @@ def queued(conn: sqlite3.Connection, peer: bytes) -> Iterator[OutboxRow]:
     yield from map(_row, rows)
 
 
-def count_queued(conn: sqlite3.Connection, peer: bytes) -> int:
-    """Return how many rows `queued` would yield."""
+def count_queued(conn: sqlite3.Connection, peer: bytes, *, unowned: bool = False) -> int:
+    """Return how many rows `queued` would yield; or how many of them nobody waits for."""
+    return count_where(conn, peer, _QUEUED, unowned=unowned)
+
+
+def count_where(conn: sqlite3.Connection, peer: bytes, condition: str, *, unowned: bool) -> int:
+    """Count a peer's rows of a queue, which *condition* says in SQL."""
+    if unowned:
+        condition += " AND owner IS NULL"
     (count,) = conn.execute(
-        f"SELECT count(*) FROM outbox WHERE peer = ? AND {_QUEUED}",  # noqa: S608 - a constant
+        f"SELECT count(*) FROM outbox WHERE peer = ? AND {condition}",  # noqa: S608 - constants
         (peer,),
     ).fetchone()
     return int(count)

@@ -215,13 +215,9 @@ def queued(conn: sqlite3.Connection, peer: bytes, after_seq: int, limit: int) ->
     return [_row(row) for row in rows]
 
 
-def count_queued(conn: sqlite3.Connection, peer: bytes) -> int:
-    """Return how many rows `queued` would yield, however many it is asked for."""
-    (count,) = conn.execute(
-        f"SELECT count(*) FROM outbox WHERE peer = ? AND {_QUEUED}",  # noqa: S608 - a constant
-        (peer,),
-    ).fetchone()
-    return int(count)
+def count_queued(conn: sqlite3.Connection, peer: bytes, *, unowned: bool = False) -> int:
+    """Return how many rows `queued` would yield in all; or how many of them nobody waits for."""
+    return outbox.count_where(conn, peer, _QUEUED, unowned=unowned)
 
 
 def peers_with_queued(conn: sqlite3.Connection) -> list[bytes]:
