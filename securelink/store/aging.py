@@ -24,6 +24,12 @@ def age(conn: sqlite3.Connection) -> int:
     return 0 if row is None else int(row[0])
 
 
+def present(conn: sqlite3.Connection, now: int) -> int:
+    """Return how old the store is at *now*, in ms since 1970, for a person; nothing is written."""
+    row = conn.execute("SELECT age, observed_at FROM aging").fetchone()
+    return 0 if row is None else _grown(int(row[0]), int(row[1]), now)
+
+
 def observe(conn: sqlite3.Connection, now: int) -> int:
     """Take the store's time on to *now*, in ms since 1970, and return its age in ms."""
     row = conn.execute("SELECT age, observed_at FROM aging").fetchone()
@@ -31,10 +37,13 @@ def observe(conn: sqlite3.Connection, now: int) -> int:
         conn.execute("INSERT INTO aging (one, age, observed_at) VALUES (1, 0, ?)", (now,))
         return 0
     before, observed_at = map(int, row)
-    passed = now - observed_at
-    if 0 <= passed < LEAST_AT_ONCE:
+    if 0 <= now - observed_at < LEAST_AT_ONCE:
         # It counts at a later look.
         return before
-    grown = before + min(max(passed, 0), MOST_AT_ONCE)
+    grown = _grown(before, observed_at, now)
     conn.execute("UPDATE aging SET age = ?, observed_at = ?", (grown, now))
     return grown
+
+
+def _grown(age: int, observed_at: int, now: int) -> int:
+    return age + min(max(now - observed_at, 0), MOST_AT_ONCE)

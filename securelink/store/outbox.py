@@ -21,7 +21,7 @@ from securelink.store import aging, notices, tries
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
 DAY = 86_400_000
 
@@ -32,12 +32,21 @@ HANDED_KEPT = 60 * DAY
 """How long a row may owe a receipt after it was first handed over, in ms: less than the receiver
 remembers its ID (`inbox.SEEN_KEPT`), so that it can't arrive twice."""
 
+LIFE = 30 * DAY
+"""How long what is queued may wait, in ms of the store's own time, if nobody has said so."""
+
+LONGEST_LIFE = HANDED_KEPT
+"""How long it may wait at most."""
+
 REFUSED_KEPT = 30 * DAY
 """How long a refused, expired or unconfirmed row is kept for a person to find, in ms."""
 
 UNFINISHED_KEPT = 30 * DAY
 """How long the row of a withdrawn file is kept, so that a later attempt goes on under its ID, in
 ms."""
+
+CANCELLED = "it was cancelled"
+"""The reason that a row has which a person has taken out of the outbox."""
 
 FORGOTTEN = "no record of it is left"
 """The reason to give for a row that was pruned: how it ended, nobody here knows any more."""
@@ -63,9 +72,9 @@ class State(enum.StrEnum):
 
 
 TRANSITIONS: dict[State, frozenset[State]] = {
-    # `hand`; `delivered`, for a copy on another link; `refused`; `withdraw`, `cancel_peer` and the
-    # deadline; `prune`, when its life is over; if it was handed over before, `cancel_peer` and
-    # `prune` as below
+    # `hand`; `delivered`, for a copy on another link; `refused`; `withdraw`, `cancel`,
+    # `cancel_peer` and the deadline; `prune` and `hand`, when its life is over; if it was handed
+    # over before, these four as below
     State.WAITING: frozenset(
         {
             State.HANDED,
@@ -76,8 +85,8 @@ TRANSITIONS: dict[State, frozenset[State]] = {
             State.UNCONFIRMED,
         }
     ),
-    # `delivered`; `refused` for good or for now; `take_back`; `cancel_peer`, and `prune`, when its
-    # life is over or it was handed over too long ago
+    # `delivered`; `refused` for good or for now; `take_back`; `cancel` and `cancel_peer`; `prune`
+    # and `hand`, when its life is over; `prune`, when it was handed over too long ago
     State.HANDED: frozenset({State.DELIVERED, State.REFUSED, State.WAITING, State.UNCONFIRMED}),
     State.DELIVERED: frozenset(),
     # `put` tries again under the same ID; a late receipt is the truth, whatever was given up
@@ -97,7 +106,9 @@ QUEUED = "(owner IS NULL OR shared) AND state IN ('waiting', 'handed')"
 _QUEUED = f"kind = 'text' AND {QUEUED}"
 _PUT_AGAIN = (
     "UPDATE outbox SET owner = ?, shared = ?, deadline = ?, lives_until = ?, reason = NULL,"
-    " ended_at = NULL, state = CASE state WHEN 'handed' THEN 'handed' ELSE 'waiting' END"
+    " ended_at = NULL,"
+    " tries_before = ifnull((SELECT count FROM tries WHERE tries.peer = outbox.peer), 0),"
+    " state = CASE state WHEN 'handed' THEN 'handed' ELSE 'waiting' END"
 )
 _BURY_LASTING = "UPDATE outbox SET owner = NULL WHERE state = 'waiting' AND lives_until IS NOT NULL"
 _BURY_WAITING = (
@@ -105,11 +116,16 @@ _BURY_WAITING = (
     " reason = 'the process that sent it died' WHERE state = 'waiting'"
 )
 _BURY_HANDED = "UPDATE outbox SET owner = NULL WHERE state = 'handed'"
+_IS_LIVE = "SELECT 1 FROM outbox WHERE seq = ? AND state IN ('waiting', 'handed')"
 _OWNED = "owner = ? AND state IN ('waiting', 'handed')"  # in the words of the index outbox_owned
 _LIFE_IS_OVER = "SELECT seq FROM outbox WHERE lives_until <= ? AND state IN ('waiting', 'handed')"
 _OWES_FOR_TOO_LONG = (
     "SELECT seq FROM outbox WHERE (state = 'handed' OR state = 'waiting' AND owner IS NULL)"
     " AND handed_at < ? AND ended_at IS NULL"
+)
+_ADD_TRIES = (
+    "UPDATE outbox SET hands = hands + max(0, ifnull("
+    "(SELECT count FROM tries WHERE tries.peer = outbox.peer), 0) - tries_before) WHERE seq = ?"
 )
 _UNCONFIRMED = (
     "UPDATE outbox SET state = 'unconfirmed', reason = 'no receipt ever came', ended_at = ?"
@@ -119,13 +135,19 @@ _TOO_OLD = (
     "UPDATE outbox SET reason = 'it has waited for too long', ended_at = ?,"
     " state = CASE WHEN handed_at IS NULL THEN 'expired' ELSE 'unconfirmed' END WHERE seq = ?"
 )
+_CANCEL = (
+    "UPDATE outbox SET reason = ?, ended_at = ?,"
+    " state = CASE WHEN handed_at IS NULL THEN 'withdrawn' ELSE 'unconfirmed' END"
+    " WHERE state IN ('waiting', 'handed')"
+)
 _INSERT = (
     "INSERT INTO outbox (id, peer, text, digest, sent_at, state, owner, shared, deadline,"
     " lives_until, tries_before) VALUES (?, ?, ?, ?, ?, 'waiting', ?, ?, ?, ?, ?)"
 )
 _HAND = (
     "UPDATE outbox SET state = 'handed', handed_at = coalesce(handed_at, ?), hands = hands + 1"
-    " WHERE seq = ? AND (state = 'handed' OR state = 'waiting' AND ifnull(deadline > ?, 1))"
+    " WHERE seq = ? AND ifnull(lives_until > ?, 1)"
+    " AND (state = 'handed' OR state = 'waiting' AND ifnull(deadline > ?, 1))"
 )
 _WITHDRAW_OVERDUE = (
     "UPDATE outbox SET state = 'withdrawn', reason = 'not handed over in time', ended_at = ?"
@@ -265,15 +287,17 @@ def hand(conn: sqlite3.Connection, seqs: Iterable[int], now: int) -> list[int]:
     """Mark rows as about to leave; only those returned, once committed, may be sealed.
 
     Handed rows are returned too: their link died, and they go again. What was delivered, refused
-    or withdrawn meanwhile is not, and a waiting row whose deadline has passed is withdrawn.
+    or withdrawn meanwhile is not, and a row whose life is over or whose deadline has passed ends.
     """
     handed = []
+    age = aging.observe(conn, now)
     for seq in seqs:
-        changed = conn.execute(_HAND, (now, seq, now)).rowcount
+        changed = conn.execute(_HAND, (now, seq, age, now)).rowcount
         if changed:
             handed.append(seq)
         else:
             conn.execute(f"{_WITHDRAW_OVERDUE} AND seq = ?", (now, now, seq))
+            _end_too_old(conn, _seqs(conn, f"{_LIFE_IS_OVER} AND seq = ?", (age, seq)), now)
     return handed
 
 
@@ -323,6 +347,7 @@ def refused(
         return None
     seq, _ = _seq_and_kind(conn, peer, message_id)
     if permanent:
+        _add_tries(conn, [seq])
         notices.add(conn, [seq], now)
     return seq
 
@@ -447,26 +472,43 @@ def cancel_peer(conn: sqlite3.Connection, peer: bytes, now: int) -> int:
 
     What was ever handed over may be on the peer's disk, whatever it said when its disk was full.
     """
-    return conn.execute(
-        "UPDATE outbox SET reason = 'the peer was removed', ended_at = ?,"
-        " state = CASE WHEN handed_at IS NULL THEN 'withdrawn' ELSE 'unconfirmed' END"
-        " WHERE peer = ? AND state IN ('waiting', 'handed')",
-        (now, peer),
-    ).rowcount
+    return conn.execute(f"{_CANCEL} AND peer = ?", ("the peer was removed", now, peer)).rowcount
+
+
+def cancel(conn: sqlite3.Connection, seqs: Iterable[int], now: int) -> None:
+    """Give up those of the rows that have not ended, whoever has them; that process notices it.
+
+    None of them is sent from the commit on. What was ever handed over ends as unconfirmed.
+    """
+    live = [seq for seq in seqs if conn.execute(_IS_LIVE, (seq,)).fetchone()]
+    _add_tries(conn, live)
+    conn.executemany(f"{_CANCEL} AND seq = ?", ((CANCELLED, now, seq) for seq in live))
 
 
 def prune(conn: sqlite3.Connection, now: int) -> None:
     """End what its deadline or its age has overtaken, and forget rows that ended long ago."""
     conn.execute(_WITHDRAW_OVERDUE, (now, now))
     too_old = _seqs(conn, _LIFE_IS_OVER, (aging.observe(conn, now),))
-    conn.executemany(_TOO_OLD, ((now, seq) for seq in too_old))
+    _end_too_old(conn, too_old, now)
     owing = _seqs(conn, _OWES_FOR_TOO_LONG, (now - HANDED_KEPT,))
+    _add_tries(conn, owing)
     conn.executemany(_UNCONFIRMED, ((now, seq) for seq in owing))
-    notices.add(conn, [*too_old, *owing], now)
+    notices.add(conn, owing, now)
     conn.executemany(
         "DELETE FROM outbox WHERE state = ? AND kind = ? AND ended_at < ?",
         ((state, kind, now - kept) for state, kind, kept in _KEPT),
     )
+
+
+def _end_too_old(conn: sqlite3.Connection, seqs: Sequence[int], now: int) -> None:
+    _add_tries(conn, seqs)
+    conn.executemany(_TOO_OLD, ((now, seq) for seq in seqs))
+    notices.add(conn, seqs, now)
+
+
+def _add_tries(conn: sqlite3.Connection, seqs: Iterable[int]) -> None:
+    """Count the attempts to reach its peer for a row that ends: later ones are not for it."""
+    conn.executemany(_ADD_TRIES, ((seq,) for seq in seqs))
 
 
 def marks(values: Collection[object]) -> str:

@@ -36,6 +36,16 @@ def test_a_jump_counts_as_a_day_and_a_step_back_as_nothing(conn: sqlite3.Connect
     assert aging.observe(conn, year + MINUTE) == MOST_AT_ONCE + MINUTE
 
 
+def test_its_present_age_is_told_without_being_written(conn: sqlite3.Connection) -> None:
+    assert aging.present(conn, MINUTE) == 0
+    aging.observe(conn, MINUTE)
+    before = conn.total_changes
+    assert aging.present(conn, MINUTE + 1000) == 1000
+    assert aging.present(conn, 0) == 0
+    assert aging.present(conn, 9 * MOST_AT_ONCE) == MOST_AT_ONCE
+    assert (conn.total_changes, aging.age(conn)) == (before, 0)
+
+
 @given(looks=st.lists(st.integers(0, 100 * MOST_AT_ONCE), min_size=1, max_size=30))
 def test_never_back_and_never_more_than_a_day(looks: list[int]) -> None:
     conn = sqlite3.connect(":memory:", isolation_level=None)

@@ -453,6 +453,43 @@ def test_what_has_waited_for_too_long_ends_and_is_told(conn: sqlite3.Connection)
     ]
 
 
+def test_what_is_past_its_life_is_not_handed_over(conn: sqlite3.Connection) -> None:
+    outbox.prune(conn, 0)
+    never_left, left, lives = (put(conn, value, life=DAY) for value in (1, 2, 3))
+    conn.execute("UPDATE outbox SET lives_until = lives_until + 1 WHERE seq = ?", (lives,))
+    assert outbox.hand(conn, [left], 5) == [left]
+    assert outbox.hand(conn, [never_left, left, lives], DAY) == [lives]
+    assert get(conn, never_left).state is State.EXPIRED
+    assert get(conn, left).state is State.UNCONFIRMED
+    assert [each.id for each in notices.after(conn, 0)] == [number(1), number(2)]
+
+
+def test_cancel(conn: sqlite3.Connection) -> None:
+    waiting, owned, handed, refused_once, done, other = (
+        put(conn, value, owner="a process" if value == 2 else None) for value in range(1, 7)
+    )
+    outbox.hand(conn, [handed, refused_once, done], 20)
+    refused(conn, 4, permanent=False)
+    delivered(conn, 5)
+    outbox.cancel(conn, [waiting, owned, handed, refused_once, done], 40)
+    assert [
+        get(conn, seq).state for seq in (waiting, owned, handed, refused_once, done, other)
+    ] == [
+        State.WITHDRAWN,
+        State.WITHDRAWN,
+        State.UNCONFIRMED,
+        State.UNCONFIRMED,
+        State.DELIVERED,
+        State.WAITING,
+    ]
+    assert get(conn, owned).reason == get(conn, handed).reason == outbox.CANCELLED
+    assert get(conn, done).reason is None
+    # A person has done it, and need not be told.
+    assert notices.after(conn, 0) == []
+    assert outbox.hand(conn, [waiting, owned, handed], 41) == []
+    assert [row.seq for row in outbox.queued(conn, BOB)] == [other]
+
+
 def test_put_again_it_lives_anew(conn: sqlite3.Connection) -> None:
     seq = put(conn, life=1000)
     outbox.prune(conn, 0)
@@ -493,6 +530,33 @@ def test_a_row_knows_how_often_it_was_handed_and_its_peer_tried(conn: sqlite3.Co
     outbox.hand(conn, [seq], 21)
     found = conn.execute("SELECT hands, tries_before FROM outbox").fetchone()
     assert found == (2, 1)
+
+
+def attempts(conn: sqlite3.Connection, seq: int) -> tuple[int, int]:
+    """How often the row was handed, or tried in vain before its end; and what counts from."""
+    found: tuple[int, int] = conn.execute(
+        "SELECT hands, tries_before FROM outbox WHERE seq = ?", (seq,)
+    ).fetchone()
+    return found
+
+
+def test_tries_after_its_end_are_not_those_of_a_row(conn: sqlite3.Connection) -> None:
+    outbox.prune(conn, 0)
+    cancelled, expired, no, again = put(conn, 1), put(conn, 2, life=DAY), put(conn, 3), put(conn, 4)
+    for at in (1, 2):
+        tries.note_failure(conn, BOB, "no answer", at)
+    outbox.cancel(conn, [cancelled], 3)
+    outbox.hand(conn, [no], 3)
+    refused(conn, 3)
+    outbox.prune(conn, DAY)
+    tries.note_failure(conn, BOB, "no answer", DAY)
+    assert [attempts(conn, seq)[0] for seq in (cancelled, expired, no)] == [2, 2, 3]
+    assert put(conn, 4) == again
+    assert attempts(conn, again) == (0, 3)
+    # A peer that was removed and paired again is counted anew.
+    tries.forget(conn, BOB)
+    outbox.cancel(conn, [again], DAY)
+    assert attempts(conn, again)[0] == 0
 
 
 def test_two_processes_race_for_a_row(path: Path) -> None:
