@@ -19,7 +19,6 @@ from securelink.store import links, outbox, upkeep
 from securelink.store.writer import Store
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Iterable
     from types import TracebackType
 
@@ -112,7 +111,7 @@ class Node:
         """
         for owner in owners:
             if not self.is_alive(owner):
-                await self.store.run(_bury, owner)
+                await self.store.run(upkeep.bury, owner, now_ms())
                 self.home.owner_lock(owner).unlink(missing_ok=True)
 
     def is_alive(self, owner: str) -> bool:
@@ -151,8 +150,3 @@ class Node:
         traceback: TracebackType | None,
     ) -> None:
         await self.aclose()
-
-
-def _bury(conn: sqlite3.Connection, owner: str) -> None:
-    outbox.bury_owner(conn, owner, now_ms())
-    links.bury_owner(conn, owner)

@@ -100,6 +100,7 @@ _SELECT = (
     "SELECT seq, id, peer, text, sent_at, state, owner, shared, deadline, reason, handed_at"
     " FROM outbox"
 )
+_STATES = "SELECT seq, state, reason FROM outbox"
 QUEUED = "(owner IS NULL OR shared) AND state IN ('waiting', 'handed')"
 """A condition in SQL: the row waits for any process with a link, whatever its kind."""
 
@@ -434,6 +435,12 @@ def get(conn: sqlite3.Connection, seq: int) -> OutboxRow | None:
     """Return the row, or None if it was pruned."""
     row = conn.execute(f"{_SELECT} WHERE seq = ?", (seq,)).fetchone()
     return None if row is None else _row(row)
+
+
+def states(conn: sqlite3.Connection, seqs: Collection[int]) -> dict[int, tuple[State, str | None]]:
+    """Return the state of each of those rows that was not pruned, and the reason for it."""
+    rows = conn.execute(f"{_STATES} WHERE seq IN ({marks(seqs)})", tuple(seqs))
+    return {seq: (State(state), reason) for seq, state, reason in rows}
 
 
 def owners(conn: sqlite3.Connection) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from securelink.store import addresses, inbox, invites, mappings, notices, outbox, partials
+from securelink.store import addresses, inbox, invites, links, mappings, notices, outbox, partials
 
 if TYPE_CHECKING:
     import sqlite3
@@ -19,3 +19,9 @@ def prune(conn: sqlite3.Connection, now: int) -> None:
     mappings.prune(conn, now)
     partials.prune(conn, now)
     notices.prune(conn, now)
+
+
+def bury(conn: sqlite3.Connection, owner: str, now: int) -> None:
+    """Settle the rows of a process that is dead, and strike out its links."""
+    outbox.bury_owner(conn, owner, now)
+    links.bury_owner(conn, owner)
