@@ -25,16 +25,17 @@ from securelink.errors import (
     LinkError,
     LinkTruncated,
     NoReceipt,
+    PeerError,
     PeerRefused,
     SecurelinkError,
     StoreError,
     Unreachable,
 )
 from securelink.hello import FILES
-from securelink.items import FilesItem, StreamItem
+from securelink.items import StreamItem, has_files
 from securelink.outgoing import Outgoing
 from securelink.parcel import Parcel, let_go
-from securelink.store import addresses, peers, serving
+from securelink.store import addresses, peers, serving, tries
 
 if TYPE_CHECKING:
     import sqlite3
@@ -92,6 +93,8 @@ class Sending:
         choice: which of its endpoints may be used, as for `choose`.
         timeout: seconds since the last progress until all must have left; None for ever.
         queue: what is not delivered by then stays queued.
+        life: for how long it may wait then, in ms of the store's own time; None for as long as it
+            takes.
         checksum: every file brings its SHA-256.
         failed: told of each attempt to connect that failed and is followed by another.
         skipped: told of what is not sent, such as a symbolic link.
@@ -109,6 +112,7 @@ class Sending:
         choice: str,
         timeout: float | None,
         queue: bool = False,
+        life: int | None = None,
         checksum: bool = False,
         failed: Callable[[SecurelinkError], None] = lambda _: None,
         skipped: Callable[[Skipped], None] = lambda _: None,
@@ -118,6 +122,7 @@ class Sending:
         self._choice = choice
         self._timeout = timeout
         self._queue = queue
+        self._life = life
         self._checksum = checksum
         self._failed = failed
         self._skipped = skipped
@@ -126,6 +131,7 @@ class Sending:
         self._takes_files = self._has_stream = False
         self._began = asyncio.get_running_loop().time()
         self._endpoint: Endpoint | None = None
+        self._was_linked = False
         self.received = 0
         self.parcel: Parcel | None = None
 
@@ -137,7 +143,7 @@ class Sending:
         Returns:
             One outcome for each item, in order.
         """
-        self._takes_files = any(isinstance(each, FilesItem) for each in items)
+        self._takes_files = any(has_files(each) for each in items)
         self._has_stream = any(isinstance(each, StreamItem) for each in items)
         elsewhere = not self._dials or bool(await self._links_of_others())
         parcel = self.parcel = Parcel(
@@ -147,6 +153,7 @@ class Sending:
             queue=self._queue,
             shared=elsewhere or (self._queue and not self._has_stream),
             patience=None if self._queue else self._timeout,
+            life=self._life if self._queue else None,
             skipped=self._skipped,
         )
         kept: set[int] = set()
@@ -164,7 +171,7 @@ class Sending:
             error = raised
         finally:
             finish = self._queue and error is not None and not parcel.reads_lines
-            kept = await asyncio.shield(self._let_go(parcel, finish=finish))
+            kept = await asyncio.shield(self._let_go(parcel, error, finish=finish))
         if isinstance(parcel.failure, SecurelinkError):
             error = error or parcel.failure
         elif parcel.failure is not None:
@@ -247,6 +254,7 @@ class Sending:
         """Use one link until all is settled; return why the link ended, if it did."""
         link = connected.link
         self._endpoint = connected.endpoint
+        self._was_linked = True
         parcel.begin_link()
         outgoing = Outgoing(
             self._node,
@@ -371,6 +379,7 @@ class Sending:
                 deadline = self._deadline(parcel)
                 left = LOOK_INTERVAL if deadline is None else deadline - loop.time()
                 if linked and left <= 0:
+                    self._was_linked = True
                     raise Unreachable(f"{self._peer.name} is linked, and has not taken it in time")
                 if left <= 0 or (not linked and self._queue and not parcel.reads_lines):
                     raise self._not_linked()
@@ -408,15 +417,20 @@ class Sending:
 
     # ---- the end
 
-    async def _let_go(self, parcel: Parcel, *, finish: bool) -> set[int]:
+    async def _let_go(
+        self, parcel: Parcel, error: SecurelinkError | None, *, finish: bool
+    ) -> set[int]:
         """Give up the rows that are left; return those that may have left this machine."""
         # A row that is put while the call is cancelled is put all the same.
         await parcel.stop(finish=finish)
         rows = parcel.open_rows()
         if not rows:
             return set()
+        in_vain = None
+        if self._queue and not self._was_linked and isinstance(error, LinkError | PeerError):
+            in_vain = (self._peer.key.raw, error.message)
         return await self._node.store.run(
-            let_go, rows, self._node.owner, now_ms(), queue=self._queue
+            let_go, rows, self._node.owner, now_ms(), queue=self._queue, in_vain=in_vain
         )
 
     def _outcome(self, tally: Tally, error: SecurelinkError | None, kept: set[int]) -> Outcome:
@@ -466,6 +480,7 @@ class Sending:
 def _note(conn: sqlite3.Connection, key: bytes, connected: Connected, now: int) -> None:
     peers.touch(conn, key, now, connected.ready.name)
     addresses.used_endpoint(conn, key, connected.endpoint, now)
+    tries.note_success(conn, key)
 
 
 def _hang_up(dialling: asyncio.Task[Connected]) -> None:

@@ -24,7 +24,7 @@ from securelink.file_messages import Cancel, Prefix
 from securelink.leaving import Leaving
 from securelink.messages import Receipt, Refused
 from securelink.session import Data
-from securelink.store import outbox, outbox_files
+from securelink.store import notices, outbox, outbox_files
 from securelink.store.outbox import State as RowState
 from securelink.store.outbox_files import Kind
 from securelink.threads import in_thread_or
@@ -142,7 +142,10 @@ class Dispatch:
         self._rests: Iterator[float] | None = None
         self._rest: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._changed = asyncio.Event()
+        self._unsubscribe = node.store.on_change(self._changed.set)
         self._start(self._prepare())
+        self._start(self._watch_present())
         link.send_files(self)
         self.wake()
 
@@ -160,6 +163,7 @@ class Dispatch:
 
     async def aclose(self) -> None:
         """Send no more."""
+        self._unsubscribe()
         for task in self._tasks:
             task.cancel()
         if self._tasks:
@@ -356,7 +360,8 @@ class Dispatch:
 
     def _is_idle(self) -> bool:
         """Whether all that was under way has come to an end, and that was told."""
-        is_told = not self._recording and len(self._tasks) == 1
+        # Two tasks are always there.
+        is_told = not self._recording and len(self._tasks) == 2
         return is_told and not self._by_id and not self._wanted.is_set()
 
     async def _rows(self, room: int) -> list[FileRow]:
@@ -408,6 +413,29 @@ class Dispatch:
         await self._drop([(row, it) for row, it in opened if isinstance(it, TransferError)])
         self._link.more_of_files()
 
+    async def _watch_present(self) -> None:
+        """Send no more of a file whose row ends before the whole has left: it was cancelled.
+
+        The others are looked at when they are handed.
+        """
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            present = self._current
+            if present is None or present.handed or present.handing:
+                continue
+            try:
+                row = await self._node.store.read(outbox.get, present.row.seq)
+            except StoreError:
+                # It is looked at again before it is handed.
+                continue
+            is_open = row is not None and row.state in {RowState.WAITING, RowState.HANDED}
+            if not is_open and self._has(present) and not present.handed:
+                self._cancel(present)
+                self._let_go(present)
+                self._wanted.set()
+                self._link.more_of_files()
+
     def _hand(self, leaving: Leaving) -> None:
         if not leaving.handing:
             leaving.handing = True
@@ -453,9 +481,6 @@ class Dispatch:
             self._rest_a_while()
             return
         for row, reason in failed:
-            if row.owner is None:
-                # Nobody waits for it, so it is told where a person may see it.
-                _log.warning("no longer queued: %s", reason.message)
             self._watch.settled(Settled(row.seq, RowState.WITHDRAWN, None, error=reason))
 
     def _rest_a_while(self) -> None:
@@ -543,3 +568,5 @@ def _withdraw(
             now=now,
         )
         outbox.withdraw(conn, row.seq, now)
+    # Whose row has an owner is told by it.
+    notices.add(conn, [row.seq for row, _ in failed], now)

@@ -26,6 +26,7 @@
     │  ├─ LinkClosed                              6
     │  └─ LinkTruncated                           6
     ├─ NoReceipt                                  6
+    ├─ Cancelled                                  1
     ├─ StoreError                                 1
     │  ├─ StoreTooNew, StoreBusy, StoreFull       1
     ├─ TransferError                              1
@@ -210,6 +211,10 @@ class NoReceipt(SecurelinkError):
     """The message left, and no receipt came back in time."""
 
     exit_code = ExitCode.UNCONFIRMED
+
+
+class Cancelled(SecurelinkError):
+    """A person has taken the message out of the outbox before it left."""
 
 
 class StoreError(SecurelinkError):

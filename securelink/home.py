@@ -88,10 +88,6 @@ class Home:
         """The lock that a running `serve` holds."""
         return self.locks / "serve.lock"
 
-    def owner_lock(self, owner: str) -> Path:
-        """The lock that the process called *owner* in the store holds as long as it lives."""
-        return self.locks / f"{owner}.owner"
-
     def files_folder(self, configured: str = "") -> Path:
         """Return where received files go, each peer's in a folder of its own; it need not exist.
 

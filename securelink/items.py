@@ -6,9 +6,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from securelink.errors import SecurelinkError
     from securelink.lines import Lines
     from securelink.sources import Argument
+    from securelink.store.outbox_list import QueuedRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +47,50 @@ class LinesItem:
     """The most bytes of one."""
 
 
-Item: TypeAlias = TextItem | FilesItem | StreamItem | LinesItem
+@dataclass(frozen=True, slots=True)
+class QueuedItem:
+    """What was put into the outbox earlier, and is queued: a text, or what one argument led to.
+
+    Its rows stay queued meanwhile, for whichever process has a link.
+    """
+
+    id: bytes
+    """16 bytes: the text's, the single file's, or the group's."""
+    name: str
+    """Of the file or folder; empty for a text."""
+    excerpt: str
+    """How the text begins."""
+    rows: tuple[QueuedRow, ...]
+
+
+Item: TypeAlias = TextItem | FilesItem | StreamItem | LinesItem | QueuedItem
+
+
+def has_files(item: Item) -> bool:
+    """Whether a link that takes files is needed for it."""
+    match item:
+        case FilesItem() | StreamItem():
+            return True
+        case QueuedItem():
+            return bool(item.name)
+        case _:
+            return False
+
+
+def queued_items(rows: Iterable[QueuedRow]) -> list[QueuedItem]:
+    """Return queued rows as the items that they came from, in order."""
+    groups: dict[bytes, list[QueuedRow]] = {}
+    for row in rows:
+        groups.setdefault(row.group or row.id, []).append(row)
+    items = []
+    for group, found in groups.items():
+        first = found[0]
+        if len(found) > 1 or first.kind == "folder" or "/" in first.name:
+            name = first.name.partition("/")[0]
+            items.append(QueuedItem(group, name, "", tuple(found)))
+        else:
+            items.append(QueuedItem(first.id, first.name, first.excerpt, (first,)))
+    return items
 
 
 @dataclass(slots=True)

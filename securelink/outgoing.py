@@ -300,11 +300,11 @@ def _choose_rows(
 def _own_row(conn: sqlite3.Connection, seq: int, settled: list[Settled]) -> OutboxRow | None:
     """An own row that is on its way; one that another process has settled goes into `settled`.
 
-    One that is shared goes in the order of the queue, with it.
+    One that is shared or queued goes in the order of the queue, with it.
     """
     row = outbox.get(conn, seq)
     if row is not None and row.state in {State.WAITING, State.HANDED}:
-        return None if row.shared else row
+        return None if row.shared or row.owner is None else row
     if row is not None:
         settled.append(Settled(seq, row.state, None, row.reason))
     else:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 from dataclasses import dataclass
 from itertools import islice
@@ -16,6 +17,7 @@ from securelink import sources
 from securelink.answers import Settled
 from securelink.clock import new_id, now_ms
 from securelink.errors import (
+    Cancelled,
     NoReceipt,
     PeerRefused,
     SecurelinkError,
@@ -27,10 +29,18 @@ from securelink.errors import (
     Unreachable,
     UsageError,
 )
-from securelink.items import FilesItem, LinesItem, StreamItem, Tally, TextItem
+from securelink.items import (
+    FilesItem,
+    LinesItem,
+    QueuedItem,
+    StreamItem,
+    Tally,
+    TextItem,
+    has_files,
+)
 from securelink.messages import RefusalCode
 from securelink.progress import Phase
-from securelink.store import outbox, outbox_files
+from securelink.store import outbox, outbox_files, tries
 from securelink.store.outbox import State
 from securelink.store.outbox_files import Kind, NewFile
 from securelink.threads import in_thread
@@ -45,6 +55,8 @@ if TYPE_CHECKING:
     from securelink.store.outbox_files import FileRow, Put
 
 _T = TypeVar("_T")
+
+_log = logging.getLogger(__name__)
 
 BATCH = 500
 """Rows that are put at a time."""
@@ -66,6 +78,8 @@ class _Row:
     sent: int = 0
     resumed: int = 0
     label: str = ""
+    queued: bool = False
+    """It is not ours, but any process's."""
 
 
 class Parcel:
@@ -79,6 +93,8 @@ class Parcel:
         shared: whichever process has a link may deliver it.
         patience: seconds from when a text is put until others may no longer hand it over for the
             first time; None for ever. Of a file that is known only when it has nearly gone.
+        life: for how long what is queued may wait, in ms of the store's own time; None for as long
+            as it takes.
         skipped: told of what is not sent, such as a symbolic link.
 
     Attributes:
@@ -100,6 +116,7 @@ class Parcel:
         queue: bool = False,
         shared: bool = False,
         patience: float | None = None,
+        life: int | None = None,
         skipped: Callable[[sources.Skipped], None] = lambda _: None,
     ) -> None:
         self.peer = peer
@@ -107,7 +124,7 @@ class Parcel:
         self.tallies = [
             Tally(
                 item,
-                item.id if isinstance(item, TextItem) else new_id(),
+                item.id if isinstance(item, TextItem | QueuedItem) else new_id(),
                 total=None if isinstance(item, StreamItem) else 0,
             )
             for item in items
@@ -121,6 +138,7 @@ class Parcel:
         self._queue = queue
         self._shared = shared
         self._patience = patience
+        self._life = life
         self._skipped = skipped
         self._rows: dict[int, _Row] = {}
         self._changes: dict[str, int] = {}
@@ -148,6 +166,9 @@ class Parcel:
             if isinstance(tally.item, TextItem):
                 await self._put_texts(tally, [tally.item])
                 tally.complete = True
+            elif isinstance(tally.item, QueuedItem):
+                self._take_up(tally, tally.item)
+                tally.complete = True
         for tally in self.tallies:
             try:
                 match tally.item:
@@ -166,6 +187,14 @@ class Parcel:
     def watch(self, wake: Callable[[], None]) -> None:
         """Have *wake* called whenever rows were put."""
         self._wake = wake
+
+    def _take_up(self, tally: Tally, item: QueuedItem) -> None:
+        for row in item.rows:
+            is_file = row.kind == "file"
+            tally.total = (tally.total or 0) + row.size
+            tally.files += is_file
+            own = _Row(tally, row.size, is_file, label=row.name, queued=True)
+            self._add(tally, row.seq, own)
 
     async def _put_texts(self, tally: Tally, texts: Sequence[TextItem]) -> None:
         writing = self._node.store.run(self._write_texts, texts, now_ms())
@@ -190,6 +219,7 @@ class Parcel:
                 owner=self._node.owner,
                 shared=self._shared,
                 deadline=deadline,
+                life=self._life,
             )
             for each in texts
         ]
@@ -264,6 +294,7 @@ class Parcel:
             sent_at=now_ms(),
             owner=self._node.owner,
             shared=self._shared,
+            life=self._life,
         )
         async with _to_its_end(writing) as put:
             for file, made in zip(files, put, strict=True):
@@ -323,6 +354,9 @@ class Parcel:
         """A row has come to an end, or was refused for now."""
         own = self._rows.get(settled.seq)
         if own is None:
+            if settled.error is not None:
+                # Nobody waits for it, so it is told where a person may see it.
+                _log.warning("no longer queued: %s", settled.error.message)
             return
         if settled.state is State.WAITING and self._queue:
             return
@@ -332,7 +366,8 @@ class Parcel:
         if self.phase is Phase.COMPARING:
             self.phase = Phase.MOVING
         tally = own.tally
-        if isinstance(settled.error, SourceChanged) and self._may_begin_anew(own):
+        is_ours = not own.queued
+        if is_ours and isinstance(settled.error, SourceChanged) and self._may_begin_anew(own):
             self._drop(settled.seq, own)
             self._start(self._put_anew(settled.seq, own))
             return
@@ -362,8 +397,7 @@ class Parcel:
         Raises:
             StoreError: the store does not tell.
         """
-        seqs = list(self._rows) if self._shared else self.own_texts
-        for settled in await self._node.store.read(_settled, seqs):
+        for settled in await self._node.store.read(_settled, list(self._rows)):
             self.settled(settled)
         if self._shared and self.has_files:
             noted = await self._node.store.read(outbox_files.progress, self._node.owner)
@@ -398,7 +432,7 @@ class Parcel:
     @property
     def has_files(self) -> bool:
         """Whether there is anything but texts."""
-        return any(isinstance(tally.item, FilesItem | StreamItem) for tally in self.tallies)
+        return any(has_files(tally.item) for tally in self.tallies)
 
     @property
     def reads_lines(self) -> bool:
@@ -539,6 +573,8 @@ class Parcel:
                 )
         if settled.error is not None:
             return settled.error
+        if settled.reason == outbox.CANCELLED:
+            return Cancelled(f"{name} does not get {what}: {settled.reason}")
         return Unreachable(f"{name}: {settled.reason or 'withdrawn'}")
 
 
@@ -562,13 +598,14 @@ async def _to_its_end(writing: Coroutine[Any, Any, _T]) -> AsyncIterator[_T]:
 def _settled(conn: sqlite3.Connection, seqs: Sequence[int]) -> list[Settled]:
     """Those of the rows that have come to an end, or were refused for now."""
     found = []
-    for seq in seqs:
-        row = outbox.get(conn, seq)
-        if row is None:
-            # Forgotten, long after it ended; how it ended, nobody here knows any more.
-            found.append(Settled(seq, State.UNCONFIRMED, None, outbox.FORGOTTEN))
-        elif row.state is not State.HANDED and (row.state, row.reason) != (State.WAITING, None):
-            found.append(Settled(seq, row.state, None, row.reason))
+    for start in range(0, len(seqs), BATCH):
+        batch = seqs[start : start + BATCH]
+        states = outbox.states(conn, batch)
+        for seq in batch:
+            # A row that is forgotten has ended long ago; how, nobody here knows any more.
+            state, reason = states.get(seq, (State.UNCONFIRMED, outbox.FORGOTTEN))
+            if state is not State.HANDED and (state, reason) != (State.WAITING, None):
+                found.append(Settled(seq, state, None, reason))
     return found
 
 
@@ -585,12 +622,28 @@ def _next(walk: Iterator[NewFile | sources.Skipped]) -> list[NewFile | sources.S
 
 
 def let_go(
-    conn: sqlite3.Connection, seqs: Iterable[int], owner: str, now: int, *, queue: bool
+    conn: sqlite3.Connection,
+    seqs: Iterable[int],
+    owner: str,
+    now: int,
+    *,
+    queue: bool,
+    in_vain: tuple[bytes, str] | None = None,
 ) -> set[int]:
     """Withdraw the rows that have not left, or leave them queued; return those that may have left.
 
     What may have left is confirmed by the next link, whichever process makes it.
+
+    Args:
+        conn: the store.
+        seqs: the rows.
+        owner: this process.
+        now: ms since 1970.
+        queue: leave them queued.
+        in_vain: whose peer could not be reached for them, and why.
     """
+    if in_vain is not None:
+        tries.note_failure(conn, *in_vain, now)
     handed = set()
     for seq in seqs:
         row = outbox.get(conn, seq)

@@ -39,6 +39,7 @@ COMMANDS: tuple[str, ...] = (
     "join",
     "peers",
     "inbox",
+    "outbox",
     "forward-port",
     "doctor",
     "id",

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from securelink.config import Config
     from securelink.directory import Directory
@@ -41,6 +41,38 @@ class OpenedNode:
 
         with self.database.snapshot() as conn:
             return directory.read(conn, self.config.peers)
+
+    def names(self) -> Callable[[bytes], str]:
+        """Return what tells the present name of whoever has a key; of strangers a part of it."""
+        from securelink.directory import ME
+        from securelink.identity import PublicKey
+
+        known = self.directory()
+
+        def name_of(peer: bytes) -> str:
+            key = PublicKey(peer)
+            found = known.by_key(key)
+            if found is not None:
+                return found.name
+            return ME if key == self.identity().public else key.short
+
+        return name_of
+
+    def settle(self) -> None:
+        """End what is past its time or whose process has died, as the next process would.
+
+        A store that can't be written is shown as it is.
+        """
+        from securelink.clock import now_ms
+        from securelink.errors import StoreError
+        from securelink.locks import is_held
+        from securelink.store import outbox, upkeep
+
+        with suppress(StoreError), self.database.transaction() as conn:
+            for owner in outbox.owners(conn):
+                if not is_held(self.home.owner_lock(owner)):
+                    upkeep.bury(conn, owner, now_ms())
+            outbox.prune(conn, now_ms())
 
     def reach(self) -> Reach:
         """Return where this node can be reached: by a running `serve`'s word, else its own."""

@@ -134,12 +134,21 @@ class Output:
             self._prose(Styled("hint:", Style.BOLD), f" {error.hint}")
 
     def table(
-        self, rows: Sequence[Sequence[str | Styled]], *, header: Sequence[str] | None = None
+        self,
+        rows: Sequence[Sequence[str | Styled]],
+        *,
+        header: Sequence[str] | None = None,
+        below: Sequence[Sequence[str]] = (),
     ) -> None:
         """Write *rows* in aligned columns, two spaces apart.
 
         A cell is always one line. On a terminal that is too narrow the last column is cut, and
         shows it with an ellipsis.
+
+        Args:
+            rows: the cells.
+            header: what stands above the columns.
+            below: for each row the lines that stand indented below it, never cut.
         """
         titles = [[Styled(title, Style.BOLD) for title in header]] if header else []
         lines = [[_mapped(escape_line, cell) for cell in row] for row in (*titles, *rows)]
@@ -148,7 +157,8 @@ class Output:
             for column in itertools.zip_longest(*lines, fillvalue="")
         ]
         before = sum(size + 2 for size in widths[:-1])
-        for cells in lines:
+        beneath = [*[()] * len(titles), *(below or [()] * len(rows))]
+        for cells, more in zip(lines, beneath, strict=True):
             parts: list[str | Styled] = []
             for cell, size in zip(cells[:-1], widths, strict=False):
                 parts += [cell, " " * (size - width(text_of(cell)) + 2)]
@@ -157,6 +167,8 @@ class Output:
                 room = max(self.stdout.columns - before, _NARROWEST_CELL)
                 last = _mapped(functools.partial(shorten, columns=room), last)
             self.line(*parts, last)
+            for line in more:
+                self.line("  ", Styled(escape_line(line), Style.DIM))
 
     def keep_clear(self, guard: Callable[[], AbstractContextManager[object]] | None) -> None:
         """Have everything that goes to a terminal from now on written inside of *guard*.

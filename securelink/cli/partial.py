@@ -9,7 +9,6 @@ from securelink import unfinished
 from securelink.cli.formats import clock, size
 from securelink.cli.output import Style, Styled
 from securelink.cli.text import escape_line
-from securelink.directory import ME
 from securelink.errors import ExitCode
 from securelink.events import rfc3339
 from securelink.identity import PublicKey
@@ -17,7 +16,7 @@ from securelink.ids import to_text
 from securelink.store import lookup, partials
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from securelink.cli.opened import OpenedNode
     from securelink.cli.output import Output
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 def show(output: Output, node: OpenedNode, peer: bytes | None) -> None:
     """List them, the one that began first first; only those from *peer* unless it is None."""
     found = _found(node, peer)
-    name_of = _names(node)
+    name_of = node.names()
     for each in found:
         name = name_of(each.partial.peer)
         if output.json:
@@ -62,7 +61,7 @@ def delete(
         found = [each for each in found if (each.partial.peer, each.partial.id) in chosen]
     else:
         found = [each for each in found if each.touched_at < before]
-    name_of = _names(node)
+    name_of = node.names()
     count = 0
     for each in found:
         if unfinished.remove(node.database, each):
@@ -83,19 +82,6 @@ def _found(node: OpenedNode, peer: bytes | None) -> list[Unfinished]:
     with node.database.snapshot() as conn:
         rows = partials.list_all(conn)
     return [unfinished.look(row, root) for row in rows if peer in {None, row.peer}]
-
-
-def _names(node: OpenedNode) -> Callable[[bytes], str]:
-    known = node.directory()
-
-    def name_of(peer: bytes) -> str:
-        key = PublicKey(peer)
-        found = known.by_key(key)
-        if found is not None:
-            return found.name
-        return ME if key == node.identity().public else key.short
-
-    return name_of
 
 
 def _text(found: Unfinished) -> str:

@@ -81,6 +81,13 @@ def send(
             help="What is not delivered in time waits for the next link (exit 75).",
         ),
     ] = None,
+    expires: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DURATION",
+            help="How long what is queued may wait: 12h, 3d; at most 60d. [default: 30d]",
+        ),
+    ] = None,
     checksum: Annotated[
         bool, typer.Option("--checksum", help="Compare the SHA-256 of each whole file as well.")
     ] = False,
@@ -112,6 +119,7 @@ def send(
             "client.queue": queue,
         },
     ).config
+    life = _life(expires, queue=config.client.queue)
     wanted = Wanted.of(
         text or [],
         file=file,
@@ -128,9 +136,26 @@ def send(
         async with await Node.open(home, config) as node:
             recipients = _recipients(to or [], node, await node.directory())
             wanted.check(len(recipients), queue=config.client.queue)
-            return await deliver(node, recipients, wanted, output, checksum=checksum)
+            return await deliver(node, recipients, wanted, output, life=life, checksum=checksum)
 
     return run(command)
+
+
+def _life(expires: str | None, *, queue: bool) -> int | None:
+    """For how long what is sent may wait in the queue, in ms; None if nothing is queued."""
+    from securelink.cli.moments import parse_duration
+    from securelink.store.outbox import DAY, LIFE, LONGEST_LIFE
+
+    if not queue:
+        if expires is not None:
+            raise UsageError("--expires is for what is queued", hint="add --queue")
+        return None
+    if expires is None:
+        return LIFE
+    life = 1000 * parse_duration(expires)
+    if not 0 < life <= LONGEST_LIFE:
+        raise UsageError(f"--expires is more than 0 s and at most {LONGEST_LIFE // DAY} d")
+    return life
 
 
 def _recipients(wanted: list[str], node: Node, directory: Directory) -> list[KnownPeer]:

@@ -4,20 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from securelink.choice import choose
 from securelink.cli.formats import duration, size
 from securelink.cli.output import code_of
 from securelink.cli.progress import shown
+from securelink.cli.text import one_line, shorten
 from securelink.client import Sending
 from securelink.errors import ExitCode, SecurelinkError, Skipped, UsageError
 from securelink.ids import to_text
-from securelink.items import FilesItem, LinesItem, StreamItem, TextItem
+from securelink.items import (
+    FilesItem,
+    LinesItem,
+    QueuedItem,
+    StreamItem,
+    TextItem,
+    has_files,
+    queued_items,
+)
 from securelink.progress import Phase, Snapshot
+from securelink.store import outbox_list
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from securelink import sources
     from securelink.cli.output import Output
@@ -41,12 +51,21 @@ PRECEDENCE = (
 )
 """Of several results' exit codes, the first that occurs is the command's."""
 
+MOST_COLUMNS = 30
+"""How much of a text is repeated to say which one is meant."""
+
 _ACTIVITY = (Phase.MOVING, Phase.FINISHING, Phase.COMPARING, Phase.CONNECTING, Phase.WAITING)
 """Of what is done for several recipients, the first of these is shown."""
 
 
 async def deliver(
-    node: Node, recipients: list[KnownPeer], wanted: Wanted, output: Output, *, checksum: bool
+    node: Node,
+    recipients: list[KnownPeer],
+    wanted: Wanted,
+    output: Output,
+    *,
+    life: int | None,
+    checksum: bool,
 ) -> ExitCode:
     """Send to all recipients, side by side, and report on each item as soon as it is known."""
     client = node.config.client
@@ -57,23 +76,55 @@ async def deliver(
         if not is_me and client.endpoint != "auto":
             choose(peer, client.endpoint)
     timeout = client.timeout or None
-    sendings = [
-        Sending(
-            node,
-            peer,
-            choice=client.endpoint,
-            timeout=timeout,
-            queue=client.queue,
-            checksum=checksum,
-            failed=_complaint(peer.name, timeout, output),
-            skipped=_warning(output) if peer is recipients[0] else _silence,
+    works = [
+        _Work(
+            peer.name,
+            Sending(
+                node,
+                peer,
+                choice=client.endpoint,
+                timeout=timeout,
+                queue=client.queue,
+                life=life,
+                checksum=checksum,
+                failed=_complaint(peer.name, timeout, output),
+                skipped=_warning(output) if peer is recipients[0] else _silence,
+            ),
+            wanted.items(),
         )
         for peer in recipients
     ]
-    tasks = [asyncio.create_task(sending.send(wanted.items())) for sending in sendings]
+    return await _carry_out(works, output)
+
+
+async def flush(node: Node, recipients: list[KnownPeer], output: Output) -> ExitCode:
+    """Try now to deliver what is queued for them, and report on it as `deliver` does."""
+    timeout = node.config.client.timeout or None
+    works = []
+    for peer in recipients:
+        items = queued_items(await node.store.read(outbox_list.queued, peer.key.raw))
+        if items:
+            failed = _complaint(peer.name, timeout, output)
+            sending = Sending(node, peer, choice="auto", timeout=timeout, queue=True, failed=failed)
+            works.append(_Work(peer.name, sending, items))
+    if not works and not output.json:
+        output.note("nothing is queued")
+    return await _carry_out(works, output)
+
+
+class _Work(NamedTuple):
+    """What one recipient is to get."""
+
+    peer: str
+    sending: Sending
+    items: Sequence[Item]
+
+
+async def _carry_out(works: Sequence[_Work], output: Output) -> ExitCode:
+    tasks = [asyncio.create_task(work.sending.send(work.items)) for work in works]
     codes: set[ExitCode] = set()
     try:
-        async with shown(output, lambda: progress_of(_parcels(sendings))):
+        async with shown(output, lambda: progress_of(_parcels(works))):
             for outcomes in asyncio.as_completed(tasks):
                 codes |= _report(await outcomes, output)
     finally:
@@ -81,21 +132,21 @@ async def deliver(
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-    for sending, peer in zip(sendings, recipients, strict=True):
-        if sending.received:
-            plural = "s" if sending.received > 1 else ""
-            output.note(f"{sending.received} message{plural} from {peer.name}: securelink inbox")
+    for work in works:
+        if received := work.sending.received:
+            plural = "s" if received > 1 else ""
+            output.note(f"{received} message{plural} from {work.peer}: securelink inbox")
     return next((code for code in PRECEDENCE if code in codes), ExitCode.OK)
 
 
-def _parcels(sendings: list[Sending]) -> list[Parcel]:
-    return [sending.parcel for sending in sendings if sending.parcel is not None]
+def _parcels(works: Sequence[_Work]) -> list[Parcel]:
+    return [work.sending.parcel for work in works if work.sending.parcel is not None]
 
 
 def progress_of(parcels: list[Parcel]) -> Snapshot | None:
     """Return how far the files of all recipients are; None if none are on their way."""
     tallies = [tally for parcel in parcels for tally in parcel.tallies]
-    files = [each for each in tallies if isinstance(each.item, FilesItem | StreamItem)]
+    files = [each for each in tallies if has_files(each.item)]
     under_way = [parcel for parcel in parcels if parcel.has_files and not parcel.is_done()]
     if not under_way:
         return None
@@ -178,9 +229,7 @@ def _report_one(outcome: Outcome, output: Output, *, alone: bool) -> ExitCode:
         took = duration(outcome.seconds)
         output.note(f"delivered {_what(outcome.tally)}to {outcome.peer}{where} in {took}")
         return code
-    # Of several the person must know which; a text stands for itself.
-    item = outcome.tally.item
-    about = None if alone or isinstance(item, TextItem) else _label(item)
+    about = _about(outcome.tally.item, alone=alone)
     if outcome.queued:
         what = "" if about is None else f"{about} "
         output.note(f"queued {what}for {outcome.peer}: {error.message}")
@@ -209,12 +258,14 @@ def _label(item: Item) -> str:
             return item.name
         case LinesItem():
             return "lines"
+        case QueuedItem():
+            return item.name or "text"
 
 
 def _counts(tally: Tally) -> dict[str, Any]:
     """What a script wants to know of more than one text; sizes in bytes."""
     match tally.item:
-        case TextItem():
+        case TextItem() | QueuedItem(name=""):
             return {}
         case LinesItem():
             return {"lines": tally.rows, "delivered": tally.delivered}
@@ -232,8 +283,21 @@ def _what(tally: Tally) -> str:
     match tally.item:
         case TextItem():
             return ""
+        case QueuedItem(name="") as item:
+            return f"{_quoted(item)} "
         case LinesItem():
             return f"{tally.delivered} line{'' if tally.delivered == 1 else 's'} "
     files = f"{tally.files} files, " if tally.files != 1 else ""
     resumed = f", {size(tally.resumed)} of it before" if tally.resumed else ""
     return f"{_label(tally.item)} ({files}{size(tally.done)}{resumed}) "
+
+
+def _about(item: Item, *, alone: bool) -> str | None:
+    """What a person is told to know which of several it is; a new text stands for itself."""
+    if isinstance(item, QueuedItem):
+        return item.name or _quoted(item)
+    return None if alone or isinstance(item, TextItem) else _label(item)
+
+
+def _quoted(item: QueuedItem) -> str:
+    return f'"{shorten(one_line(item.excerpt), MOST_COLUMNS)}"'

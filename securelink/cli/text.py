@@ -34,6 +34,11 @@ def escape_line(text: str) -> str:
     return _UNSAFE_IN_LINE.sub(_escaped, text)
 
 
+def one_line(text: str) -> str:
+    """Return how *text* begins, on one line: whatever space is between words is one blank."""
+    return " ".join(text.split())
+
+
 def width(text: str) -> int:
     """Return how many columns the one line *text* takes on a terminal."""
     if text.isascii():

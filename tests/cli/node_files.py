@@ -6,11 +6,13 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 
+from securelink.clock import new_id
 from securelink.endpoints import Endpoint, kind_of
 from securelink.identity import Identity
 from securelink.ids import uuid7
-from securelink.store import addresses, inbox, outbox, peers
+from securelink.store import addresses, inbox, outbox, outbox_files, peers
 from securelink.store.database import Database
+from securelink.store.outbox_files import Kind, NewFile
 
 if TYPE_CHECKING:
     import sqlite3
@@ -133,11 +135,62 @@ class NodeFiles:
             )
         return made
 
-    def queue(self, peer: PublicKey, text: str) -> None:
+    def queue(
+        self,
+        peer: PublicKey,
+        text: str,
+        *,
+        ago: int = 0,
+        owner: str | None = None,
+        life: int | None = None,
+        message_id: bytes | None = None,
+    ) -> bytes:
+        """Put a text into the outbox as if that was *ago* seconds before now; return its ID."""
         self._messages += 1
+        at = now() - 1000 * ago
+        made = message_id or uuid7(at, self._messages.to_bytes(10, "big"))
         with self.store() as conn:
-            made = uuid7(now(), self._messages.to_bytes(10, "big"))
-            outbox.put(conn, message_id=made, peer=peer.raw, text=text, sent_at=now())
+            outbox.put(
+                conn,
+                message_id=made,
+                peer=peer.raw,
+                text=text,
+                sent_at=at,
+                owner=owner,
+                life=life,
+            )
+        return made
+
+    def queue_files(self, peer: PublicKey, *names: str, size: int = 5) -> bytes:
+        """Put files into the outbox, as one argument of `send` led to them; return the group."""
+        self._messages += 1
+        group = uuid7(now(), self._messages.to_bytes(10, "big"))
+        files = [
+            NewFile(name, f"/source/{name}".encode(), Kind.FILE, size, 1, 1, 0o600)
+            for name in names
+        ]
+        with self.store() as conn:
+            outbox_files.put(
+                conn,
+                peer=peer.raw,
+                files=files,
+                group=group,
+                new_id=new_id,
+                sent_at=now(),
+                owner=None,
+            )
+        return group
+
+    def hand(self, message_id: bytes) -> None:
+        """Have a message of the outbox leave."""
+        with self.store() as conn:
+            rows = conn.execute("SELECT seq FROM outbox WHERE id = ?", (message_id,))
+            outbox.hand(conn, [seq for (seq,) in rows], now())
+
+    def states(self) -> list[str]:
+        """The states of the outbox's rows, in order."""
+        with self.store() as conn:
+            return [state for (state,) in conn.execute("SELECT state FROM outbox ORDER BY seq")]
 
     def unread(self) -> list[str]:
         with self.store() as conn:
