@@ -25,7 +25,7 @@ from securelink import dispatch
 from securelink.errors import RemoteProtocolError, SourceChanged, SourceUnreadable, StoreBusy
 from securelink.file_messages import Accept, Begin, Cancel, Chunk, End, Offer, Prefix
 from securelink.messages import RefusalCode
-from securelink.store import outbox, outbox_files
+from securelink.store import notices, outbox, outbox_files
 from securelink.store.outbox import State
 
 if TYPE_CHECKING:
@@ -224,6 +224,20 @@ async def test_a_row_that_is_withdrawn_on_its_way_is_cancelled(
             await until(lambda: it.seen.has_nothing_left)
             assert [each.seq for each in it.seen.ends] == [2]
             assert file_states(node) == ["withdrawn", "delivered"]
+
+
+async def test_of_a_row_that_is_withdrawn_no_more_goes(parties: Parties, tmp_path: Path) -> None:
+    async with parties.node() as node:
+        await put_files(node, make(tmp_path, data=LARGE))
+        async with leading(node) as it:
+            await it.taker.about(Chunk, 0)
+            it.taker.pause()
+            behind_its_back(node, "UPDATE outbox SET state = 'withdrawn'")
+            await until(lambda: it.seen.has_nothing_left)
+            it.taker.resume()
+            await it.taker.about(Cancel, 0)
+            assert len(it.taker.data(0)) < len(LARGE) - dispatch.HAND_AHEAD
+            assert it.taker.heard(End) == []
 
 
 # ---- asked, because there was an earlier attempt
@@ -543,6 +557,25 @@ async def test_a_source_that_has_changed_before_it_is_opened(
             assert (settled.seq, settled.state) == (seq, State.WITHDRAWN)
             assert isinstance(settled.error, SourceChanged)
             assert file_rows(node)[0] == ("a", "withdrawn", settled.error.message)
+
+
+@pytest.mark.parametrize("is_queued", [True, False])
+async def test_what_is_queued_and_cannot_be_sent_is_a_notice(
+    parties: Parties, tmp_path: Path, is_queued: bool
+) -> None:
+    async with parties.node() as node:
+        path = make(tmp_path)
+        await put_files(node, path, owner=None if is_queued else "own")
+        path.unlink()
+        async with leading(node, queued=lambda: True) as it:
+            (settled,) = await it.seen.ended()
+            assert settled.error is not None
+            told = [
+                (each.name, each.state, each.reason)
+                for each in await node.store.read(notices.after, 0)
+            ]
+            # Whoever has put it is told otherwise.
+            assert told == [("a", "withdrawn", settled.error.message)] * is_queued
 
 
 def change(path: Path, how: str) -> None:
