@@ -43,7 +43,7 @@ def write(
                 to_text(entry.id),
                 *_cells(entry, name_of(entry.peer), now),
                 entry.reason or "-",
-                what(entry),
+                "; ".join(filter(None, (what(entry), how_far(entry)))),
             )
             for entry in found
         ]
@@ -95,12 +95,16 @@ def what(entry: Entry) -> str:
     if entry.kind == "folder":
         name += "/"
         counts = [f"{entry.files} {'file' if entry.files == 1 else 'files'}", size(entry.size)]
-    told = ", ".join(counts)
-    if len(entry.states) > 1:
-        told += "; " + ", ".join(
-            f"{entry.states[state]} {_word(state)}" for state in State if entry.states[state]
-        )
-    return f"{name} ({told})" if told else name
+    return f"{name} ({', '.join(counts)})" if counts else name
+
+
+def how_far(entry: Entry) -> str | None:
+    """Say how much of a folder is how far; None if all of it is equally far."""
+    if len(entry.states) == 1:
+        return None
+    return ", ".join(
+        f"{entry.states[state]} {_word(state)}" for state in State if entry.states[state]
+    )
 
 
 def _write_for_a_person(
@@ -112,6 +116,8 @@ def _write_for_a_person(
         coloured = Styled(state, _STYLES[entry.state]) if entry.state in _STYLES else state
         rows.append([coloured, shorten(peer, MOST_NAME), *rest, what(entry)])
         lines = [to_text(entry.id)] if output.verbose else []
+        if (far := how_far(entry)) is not None:
+            lines.append(far)
         # A peer that is away is the reason for all that waits for it: it is said once.
         is_last = following is None or (following.peer, following.reason) != (
             entry.peer,

@@ -137,16 +137,19 @@ def test_for_scripts(call, node, alice, living):
     assert file["expires_in"] is None
 
 
-def test_a_folder_of_which_a_part_has_gone(call, node, alice):
+def test_a_folder_of_which_a_part_has_gone(call, call_on_terminal, node, alice):
     node.queue_files(alice, *(f"photos/{number}" for number in range(1200)))
     with node.store() as conn:
         conn.execute("UPDATE outbox SET state = 'delivered', ended_at = 1 WHERE seq <= 1000")
         outbox.hand(conn, [1001], 1)
         conn.execute("UPDATE outbox SET handed_at = 9000000000000, ended_at = NULL")
     ((*_, what),) = columns(call("outbox"))
-    assert what == ("photos/ (1200 files, 6.0 kB; 199 waiting, 1 no receipt, 1000 delivered)")
+    assert what == ("photos/ (1200 files, 6.0 kB); 199 waiting, 1 no receipt, 1000 delivered")
     (entry,) = call("outbox", "--json").results
     assert entry["states"] == {"waiting": 199, "handed": 1, "delivered": 1000}
+    _, folder, parts = call_on_terminal("outbox").out.splitlines()
+    assert folder.endswith("  photos/ (1200 files, 6.0 kB)")
+    assert parts == "  199 waiting, 1 no receipt, 1000 delivered"
 
 
 def test_states_in_words(call, node, alice, living):
