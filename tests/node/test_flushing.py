@@ -23,6 +23,7 @@ from parties import (
 )
 from taking import Taker, behind_its_back, file_rows, file_states, item, owners, put_files
 
+from securelink import outgoing
 from securelink.client import Outcome, Sending
 from securelink.clock import new_id
 from securelink.directory import KnownPeer
@@ -166,6 +167,33 @@ async def test_while_it_is_dialled_another_process_may_deliver_it(parties: Parti
         behind_its_back(node, "UPDATE outbox SET state = 'delivered', text = ''")
         (outcome,) = await task
         assert (outcome.error, outcome.endpoint) == (None, None)
+
+
+async def test_what_another_process_is_sending_is_left_to_it(
+    parties: Parties, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[object] = []
+    choose = outgoing._choose_rows
+    monkeypatch.setattr(
+        outgoing, "_choose_rows", lambda *args, **kwargs: looks.append(1) or choose(*args, **kwargs)
+    )
+    async with parties.node() as node, parties.node() as other, HandServer() as server:
+        lock = other.drain_lock(BOB.public.raw)
+        assert lock is not None
+        await put(node, BOB.public, "hello")
+        await put_files(node, make(tmp_path, "a"), owner=None)
+        task = await begin(node, bob_at(server))
+        by_hand = await server.call()
+        taker = Taker(by_hand, willing=True)
+        await until(lambda: len(looks) == 1)
+        await node.store.run(lambda _: None)
+        # What the first look has chosen has left before the second one.
+        await until(lambda: len(looks) == 2)
+        assert states(node) == ["waiting", "waiting"]
+        behind_its_back(node, "UPDATE outbox SET state = 'delivered', text = ''")
+        assert [each.error for each in await task] == [None, None]
+        assert taker.names() == []
+        lock.release(unlink=True)
 
 
 # ---- not delivered
