@@ -62,7 +62,7 @@ BATCH = 500
 """Rows that are put at a time."""
 
 MOST_LINES_OPEN = 2000
-"""Lines under way before no more are read."""
+"""Lines under way before no more are read, if they are not to be queued."""
 
 MOST_CHANGES = 3
 """How often a file that changes while it is sent is begun anew."""
@@ -245,7 +245,9 @@ class Parcel:
             told += len(lines)
             if texts:
                 await self._put_texts(tally, texts)
-            await self._until_fewer_are_open()
+            if not self._queue:
+                # What is queued stands in the store, however long nobody comes for it.
+                await self._until_fewer_are_open()
 
     async def _next_lines(self, item: LinesItem) -> list[bytes]:
         try:
