@@ -11,32 +11,13 @@ from securelink.identity import PublicKey
 from securelink.store import inbox, notices
 
 if TYPE_CHECKING:
-    import asyncio
     import sqlite3
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from securelink.config import ConfiguredPeer
     from securelink.directory import Directory
     from securelink.store.inbox import InboxFile, InboxMessage
     from securelink.store.notices import Notice
-    from securelink.store.writer import Store
-
-
-async def follow(
-    store: Store, configured: Mapping[str, ConfiguredPeer], changed: asyncio.Event, seq: int
-) -> AsyncIterator[list[InboxMessage]]:
-    """Every message after `seq`, whichever process of this node receives it, as it comes.
-
-    Args:
-        configured: the peers of the configuration, which have a say in what a sender is called.
-        changed: set whenever the store may have changed, and once at first.
-    """
-    while True:
-        await changed.wait()
-        changed.clear()
-        while messages := await store.read(_next, configured, seq):
-            yield messages
-            seq = messages[-1].seq
 
 
 def named(known: Directory, messages: Sequence[InboxMessage]) -> list[InboxMessage]:
@@ -64,6 +45,14 @@ def event_of(message: InboxMessage) -> events.Message | events.File:
         received_at=events.rfc3339(message.received_at),
         text=message.text,
     )
+
+
+def messages_after(
+    conn: sqlite3.Connection, configured: Mapping[str, ConfiguredPeer], seq: int
+) -> list[InboxMessage]:
+    """The next messages of the inbox, under the names that their senders have now."""
+    messages = inbox.after(conn, seq)
+    return named(directory.read(conn, configured), messages) if messages else []
 
 
 def notices_after(
@@ -108,10 +97,3 @@ def _file_event(message: InboxMessage, file: InboxFile) -> events.File:
         kind=message.kind,
         sha256=None if file.sha256 is None else file.sha256.hex(),
     )
-
-
-def _next(
-    conn: sqlite3.Connection, configured: Mapping[str, ConfiguredPeer], seq: int
-) -> list[InboxMessage]:
-    messages = inbox.after(conn, seq)
-    return named(directory.read(conn, configured), messages) if messages else []

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Protocol
 
 from securelink.clock import now_ms
 from securelink.errors import StoreError
-from securelink.following import event_of, follow, notice_event, notices_after
+from securelink.following import event_of, messages_after, notice_event, notices_after
 from securelink.incoming import recover
 from securelink.store import inbox, links, notices, outbox, outbox_files, peers, upkeep
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Collection, Iterable, Iterator
+    from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
 
     from securelink import events
     from securelink.node import Node
@@ -55,12 +55,14 @@ class Lookout:
         self,
         node: Node,
         command: str,
+        told: tuple[int, int],
         tell: Teller,
         registry: Registry,
         queued: Callable[[Collection[bytes]], None],
     ) -> None:
         self._node = node
         self._command = command
+        self._message_seq, self._notice_seq = told
         self._tell = tell
         self._registry = registry
         self._queued = queued
@@ -93,8 +95,8 @@ class Lookout:
         Raises:
             StoreError: the store fails.
         """
-        await node.store.run(_begin_to_tell, command)
-        return cls(node, command, tell, registry, queued)
+        told = await node.store.run(_begin_to_tell, command)
+        return cls(node, command, told, tell, registry, queued)
 
     async def run(self) -> None:
         """Look and tell.
@@ -102,11 +104,26 @@ class Lookout:
         Raises:
             StoreError: the store can be read no more.
         """
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._tell_messages())
-            tasks.create_task(self._tell_notices())
-            tasks.create_task(self._look_around())
-            tasks.create_task(self._tidy())
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._tell_as_it_comes(self._arrived, self._tell_messages))
+                tasks.create_task(self._tell_as_it_comes(self._noticed, self._tell_notices))
+                tasks.create_task(self._look_around())
+                tasks.create_task(self._tidy())
+        except* StoreError as failed:
+            failure = failed.exceptions[0]
+        else:
+            return
+        raise failure from None
+
+    async def finish(self) -> None:
+        """Tell what `run`, which was cancelled, has not told yet.
+
+        Raises:
+            StoreError: the store can be read no more.
+        """
+        await self._tell_messages()
+        await self._tell_notices()
 
     def close(self) -> None:
         """Look no more."""
@@ -119,31 +136,35 @@ class Lookout:
         self._arrived.set()
         self._noticed.set()
 
+    async def _tell_as_it_comes(
+        self, changed: asyncio.Event, tell: Callable[[], Awaitable[None]]
+    ) -> None:
+        while True:
+            await changed.wait()
+            changed.clear()
+            await tell()
+
     async def _tell_messages(self) -> None:
-        store = self._node.store
-        seq = await store.read(inbox.cursor, self._command) or 0
-        async for messages in follow(store, self._node.config.peers, self._arrived, seq):
-            for message in messages:
+        read, configured = self._node.store.read, self._node.config.peers
+        while found := await read(messages_after, configured, self._message_seq):
+            for message in found:
                 self._tell.event(event_of(message))
-            await self._told(self._command, messages[-1].seq)
+            self._message_seq = found[-1].seq
+            await self._told(self._command, self._message_seq)
 
     async def _tell_notices(self) -> None:
-        command = _for_notices(self._command)
-        seq = await self._node.store.read(inbox.cursor, command) or 0
-        while True:
-            await self._noticed.wait()
-            self._noticed.clear()
-            while found := await self._node.store.read(notices_after, self._node.config.peers, seq):
-                for name, notice in found:
-                    self._tell.event(notice_event(name, notice))
-                seq = found[-1][1].seq
-                await self._told(command, seq)
+        read, configured = self._node.store.read, self._node.config.peers
+        while found := await read(notices_after, configured, self._notice_seq):
+            for name, notice in found:
+                self._tell.event(notice_event(name, notice))
+            self._notice_seq = found[-1][1].seq
+            await self._told(_for_notices(self._command), self._notice_seq)
 
-    async def _told(self, command: str, seq: int) -> None:
+    async def _told(self, name: str, seq: int) -> None:
         await self._tell.written()
         # Only now: a crash before this tells a message twice rather than never.
         with logged():
-            await self._node.store.run(inbox.raise_cursor, command, seq)
+            await self._node.store.run(inbox.raise_cursor, name, seq)
 
     async def _look_around(self) -> None:
         while True:
@@ -184,14 +205,20 @@ def _for_notices(command: str) -> str:
     return f"{command} notices"
 
 
-def _begin_to_tell(conn: sqlite3.Connection, command: str) -> None:
-    """The first start tells of nothing that was there before it."""
-    for name, newest in (
-        (command, inbox.newest_seq(conn)),
-        (_for_notices(command), notices.newest_seq(conn)),
-    ):
-        if inbox.cursor(conn, name) is None:
-            inbox.raise_cursor(conn, name, newest)
+def _begin_to_tell(conn: sqlite3.Connection, command: str) -> tuple[int, int]:
+    """Up to where messages and notices were told: the first start tells of nothing before it."""
+    return (
+        _place(conn, command, inbox.newest_seq(conn)),
+        _place(conn, _for_notices(command), notices.newest_seq(conn)),
+    )
+
+
+def _place(conn: sqlite3.Connection, name: str, newest: int) -> int:
+    told = inbox.cursor(conn, name)
+    if told is None:
+        inbox.raise_cursor(conn, name, newest)
+        return newest
+    return told
 
 
 def _what_others_change(
