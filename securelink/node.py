@@ -15,7 +15,7 @@ from securelink.hello import FEATURES, ClientHello
 from securelink.locks import FileLock, is_held
 from securelink.nat.ledger import Ledger, describe
 from securelink.session import Scratch
-from securelink.store import links, outbox, upkeep
+from securelink.store import links, outbox, serving, upkeep
 from securelink.store.writer import Store
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from securelink.home import Home
     from securelink.identity import Identity
     from securelink.store.links import LinkRow
+    from securelink.store.serving import Serving
 
 
 CLOSE_TIMEOUT = 1.0
@@ -94,14 +95,17 @@ class Node:
         """Everybody this node knows at this moment."""
         return await self.store.read(directory.read, self.config.peers)
 
-    def hello(self, *, token: bytes | None = None, standing: bool = False) -> ClientHello:
-        """What this node says of itself when it dials."""
+    def hello(
+        self, *, token: bytes | None = None, standing: bool = False, takes_files: bool = False
+    ) -> ClientHello:
+        """What this node says of itself when it dials, and of what the link is for."""
         return ClientHello(
             name=self.config.node.name,
             features=FEATURES,
             max_message=self.config.limits.max_message,
             token=token,
             standing=standing,
+            takes_files=takes_files,
         )
 
     async def bury(self, owners: Iterable[str]) -> None:
@@ -117,6 +121,11 @@ class Node:
     def is_alive(self, owner: str) -> bool:
         """Whether the process that `owner` names still runs."""
         return is_held(self.home.owner_lock(owner))
+
+    async def serving(self) -> Serving | None:
+        """What the `serve` of this node that runs now says of itself, if one does."""
+        # What a killed process wrote is still there; its lock is not.
+        return await self.store.read(serving.get) if is_held(self.home.serve_lock) else None
 
     async def links_to(self, peer: bytes) -> list[LinkRow]:
         """The links to a peer that other processes of this node have at this moment."""

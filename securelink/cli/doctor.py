@@ -79,13 +79,13 @@ def doctor(
 
 
 async def _examine(node: Node, output: Output, opening: float) -> ExitCode:
-    from securelink.cli.listening import listening_port, running_serve
+    from securelink.cli.listening import listening_port
     from securelink.cli.text import wrap
     from securelink.nat.diagnosis import Verdict
     from securelink.nat.ladder import Ladder
     from securelink.nat.rungs import Place, Result, Rung
 
-    running = await running_serve(node)
+    running = await node.serving()
     place = Place(
         port=await listening_port(node),
         hosts=node.config.server.host,

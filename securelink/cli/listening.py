@@ -8,16 +8,6 @@ from securelink.errors import UsageError
 
 if TYPE_CHECKING:
     from securelink.node import Node
-    from securelink.store.serving import Serving
-
-
-async def running_serve(node: Node) -> Serving | None:
-    """Return what the `serve` of this node that runs now says of itself, if one does."""
-    from securelink.locks import is_held
-    from securelink.store import serving
-
-    # What a killed process wrote is still there; its lock is not.
-    return await node.store.read(serving.get) if is_held(node.home.serve_lock) else None
 
 
 async def listening_port(node: Node) -> int:
@@ -26,7 +16,7 @@ async def listening_port(node: Node) -> int:
     Raises:
         UsageError: it takes a free one when it starts.
     """
-    running = await running_serve(node)
+    running = await node.serving()
     port = running.port if running else node.config.server.port
     if not port:
         raise UsageError(
