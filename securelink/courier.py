@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from securelink import directory
 from securelink.clock import now_ms
-from securelink.connect import Connected, connect
+from securelink.connect import connect
 from securelink.errors import (
     LinkClosed,
     LinkError,
@@ -27,7 +26,7 @@ from securelink.errors import (
 from securelink.hello import FILES
 from securelink.identity import PublicKey
 from securelink.redialling import Redial
-from securelink.store import addresses, links, outbox, outbox_files, tries
+from securelink.store import outbox, outbox_files, tries
 
 if TYPE_CHECKING:
     import sqlite3
@@ -36,7 +35,6 @@ if TYPE_CHECKING:
     from securelink.directory import KnownPeer
     from securelink.node import Node
     from securelink.registry import Registry
-    from securelink.store.links import LinkRow
 
 ROUND = 30.0
 """Seconds that one attempt at all endpoints of a peer may take."""
@@ -129,6 +127,7 @@ class Courier:
     ) -> SecurelinkError | None:
         """Dial once, and deliver; return why it has to be tried again, None if all is done."""
         node, key = self._node, peer.key.raw
+        before = await node.store.read(_count_queued, key)
         try:
             async with self._dialling:
                 until = asyncio.get_running_loop().time() + ROUND
@@ -138,21 +137,10 @@ class Courier:
         except (LinkError, NotThem, PeerRefused) as error:
             await node.store.run(tries.note_failure, key, error.message, now_ms())
             return error
-        link = connected.link
-        row = self._registry.row(
-            key,
-            connected.endpoint,
-            dialled=True,
-            takes_files=bool(link.session.features & FILES),
-        )
-        count = _count_queued if row.takes_files else _count_texts
-        try:
-            before = await node.store.run(_note_ready, peer, connected, row)
-        except BaseException:
-            link.abort()
-            raise
+        takes_files = bool(connected.link.session.features & FILES)
+        count = _count_queued if takes_files else _count_texts
+        carriage = await self._registry.enter_dialled(connected, peer, standing=False)
         ended: SecurelinkError | None = None
-        carriage = self._registry.enter(link, peer, row, standing=False)
         carrying = asyncio.create_task(carriage.run(connected.early))
         try:
             await self._until_empty(partial(node.store.read, count, key), carrying, looked)
@@ -166,7 +154,7 @@ class Courier:
             redial.ready()
         if not left:
             return None
-        if ended is None and not row.takes_files:
+        if ended is None and not takes_files:
             ended = PeerRefused(f"{peer.name} runs a version that knows no files")
         return ended or LinkClosed(f"{peer.name} has ended the link")
 
@@ -193,15 +181,3 @@ def _count_queued(conn: sqlite3.Connection, key: bytes, /) -> int:
 
 def _count_texts(conn: sqlite3.Connection, key: bytes, /) -> int:
     return outbox.count_queued(conn, key, unowned=True)
-
-
-def _note_ready(
-    conn: sqlite3.Connection, peer: KnownPeer, connected: Connected, row: LinkRow
-) -> int:
-    """Write down that the peer proved its key; return how much is queued for it."""
-    now = now_ms()
-    directory.note_seen(conn, peer, now, connected.ready.name)
-    addresses.used_endpoint(conn, peer.key.raw, connected.endpoint, now)
-    tries.note_success(conn, peer.key.raw)
-    links.up(conn, row)
-    return _count_queued(conn, peer.key.raw)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
+    from securelink.errors import LinkTruncated
     from securelink.file_messages import Accept, FileMessage, Prefix
     from securelink.messages import Text
     from securelink.session import FileSource
@@ -40,11 +41,13 @@ class Link(asyncio.BufferedProtocol):
     Attributes:
         session: what the link speaks; read its state, but act through the link.
         remote: the other side's address and port, or None when it was gone at once.
+        answers: how many receipts and refusals were sent.
     """
 
     def __init__(self, session: Session, *, close_timeout: float) -> None:
         self.session = session
         self.remote: tuple[str, int] | None = None
+        self.answers = 0
         self._close_timeout = close_timeout
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
@@ -146,6 +149,7 @@ class Link(asyncio.BufferedProtocol):
             raise LinkClosed("the link is ending")
         self._refuse_the_end()
         self.session.send(message)
+        self.answers += isinstance(message, Receipt | Refused)
         self._flush_later()
 
     def proceed(self) -> None:
@@ -159,7 +163,7 @@ class Link(asyncio.BufferedProtocol):
         self._flush()
 
     def admit(self, name: str, waiting: int) -> None:
-        """Server: take the link; `waiting` texts wait for the client.
+        """Server: take the link; `waiting` texts and files wait for the client.
 
         Raises:
             LinkClosed: the link has ended meanwhile.
@@ -189,6 +193,12 @@ class Link(asyncio.BufferedProtocol):
         finally:
             self.abort()
         await self._lost.wait()
+
+    def drop(self, error: LinkTruncated) -> None:
+        """Drop the connection at once, for a reason that only its owner knows."""
+        if self.session.state not in ENDED:
+            self._tell([self.session.fail(error)])
+        self.abort()
 
     def abort(self) -> None:
         """Drop the connection at once."""

@@ -17,18 +17,20 @@ from securelink.clock import now_ms
 from securelink.delivery import Delivery
 from securelink.dispatch import Dispatch, Which
 from securelink.errors import LinkClosed, StoreError
+from securelink.hello import FILES
 from securelink.incoming import Incoming
 from securelink.messages import Announce
 from securelink.outgoing import Outgoing
 from securelink.progressing import Progressing
 from securelink.states import ENDED
-from securelink.store import links
+from securelink.store import addresses, links, tries
 from securelink.store.links import LinkRow
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
 
+    from securelink.connect import Connected
     from securelink.directory import KnownPeer
     from securelink.endpoints import Endpoint
     from securelink.errors import SecurelinkError
@@ -164,6 +166,28 @@ class Registry:
             self._announce(link)
         return Carriage(self, linked, link, row)
 
+    async def enter_dialled(
+        self, connected: Connected, peer: KnownPeer, *, standing: bool
+    ) -> Carriage:
+        """Write down that the peer has proven its key where we dialled it, and take the link in.
+
+        Args:
+            connected: the link; its `early` happenings are for `Carriage.run`.
+            peer: the other side, which is not this node itself.
+            standing: as for `enter`.
+
+        Raises:
+            StoreError: that could not be written, and the link is dropped.
+        """
+        takes_files = bool(connected.link.session.features & FILES)
+        row = self.row(peer.key.raw, connected.endpoint, dialled=True, takes_files=takes_files)
+        try:
+            await self._node.store.run(_note_dialled, peer, connected.ready.name, row)
+        except BaseException:
+            connected.link.abort()
+            raise
+        return self.enter(connected.link, peer, row, standing=standing)
+
     async def carry(
         self,
         link: Link,
@@ -292,6 +316,11 @@ class Carriage:
         """How many texts were taken in."""
         return self._delivery.received
 
+    @property
+    def answered(self) -> int:
+        """How many texts and files were taken, or refused."""
+        return self.link.answers
+
     async def run(self, early: Sequence[Happening] = ()) -> SecurelinkError | None:
         """Carry it until the link ends; return why, None after an orderly end.
 
@@ -318,6 +347,16 @@ class Carriage:
     async def aclose(self) -> None:
         """End the link in order; `run` returns then."""
         await self._delivery.aclose()
+
+
+def _note_dialled(
+    conn: sqlite3.Connection, peer: KnownPeer, calls_itself: str, row: LinkRow
+) -> None:
+    now = now_ms()
+    directory.note_seen(conn, peer, now, calls_itself)
+    addresses.used_endpoint(conn, row.peer, row.endpoint, now)
+    tries.note_success(conn, row.peer)
+    links.up(conn, row)
 
 
 def _strike_out(conn: sqlite3.Connection, row: LinkRow, peer: KnownPeer) -> None:
