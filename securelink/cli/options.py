@@ -9,6 +9,7 @@ A command declares those that it honours, after its own::
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, TypeAlias
 
 import typer
@@ -23,6 +24,35 @@ Verbose: TypeAlias = Annotated[
     int,
     typer.Option(
         "--verbose", "-v", count=True, show_default=False, help="Say more; -vv says even more."
+    ),
+]
+
+Endpoint: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--endpoint",
+        metavar="KIND|HOST:PORT",
+        help="Use only this: auto, loopback, lan, public, an address.",
+    ),
+]
+
+Folder: TypeAlias = Annotated[
+    str | None, typer.Option("--folder", metavar="PATH", help="Where received files go.")
+]
+Conflict: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--conflict",
+        metavar="rename|skip|overwrite",
+        help="What to do when a file's name is taken.",
+    ),
+]
+Checksum: TypeAlias = Annotated[
+    bool | None,
+    typer.Option(
+        "--checksum/--no-checksum",
+        show_default=False,
+        help="Tell the SHA-256 of each received file.",
     ),
 ]
 
@@ -62,3 +92,13 @@ def nat_flags(
         "nat.external_port": external_port,
         "nat.lease": lease,
     }
+
+
+def files_flags(
+    folder: str | None, conflict: str | None, checksum: bool | None
+) -> dict[str, str | bool | None]:
+    """Return what those three options set in the configuration; None where one was not given."""
+    if folder and not folder.startswith("~"):
+        # What a person types counts from where they are.
+        folder = str(Path(folder).absolute())
+    return {"files.folder": folder, "files.conflict": conflict, "files.checksum": checksum}

@@ -1,4 +1,4 @@
-"""What `serve` shows a person: its first screen, then a line for each event.
+"""What `serve` shows a person: its first screen, then a line for each event, as `receive` does.
 
 With `--json` every event is an object instead, and the first screen is the event `ready`.
 """
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from securelink import events
 from securelink.cli.formats import clock, file_line, message_line
+from securelink.endpoints import kind_of
 from securelink.nat.terms import Method
 
 if TYPE_CHECKING:
@@ -18,51 +19,51 @@ if TYPE_CHECKING:
 
 
 class Screen:
-    """The lines of one `serve`.
+    """The lines of one run.
 
     Args:
         output: where they go.
     """
 
     def __init__(self, output: Output) -> None:
-        self._output = output
+        self.output = output
         self._shown_invite: str | None = None
 
     def begin(self, service: Service) -> None:
         """Who and where this node is."""
         node, endpoints = service.node, service.registry.endpoints
-        self._output.note(
+        self.output.note(
             f"{node.config.node.name} ({node.identity.public.short}) listens on port"
             f" {service.server.port}"
         )
         for endpoint in endpoints:
-            self._output.note(f"  {endpoint.kind + ':':<10}{endpoint}")
+            self.output.note(f"  {endpoint.kind + ':':<10}{endpoint}")
         if any(each.kind == "public" for each in endpoints):
             return
         if node.config.server.upnp:
-            self._output.note("  public:   not known yet, the router is being asked")
+            self.output.note("  public:   not known yet, the router is being asked")
         else:
-            self._output.note(
+            self.output.note(
                 "  public:   not known; ask the router to forward the port with --upnp,"
             )
-            self._output.note("            or forward one by hand, then: --public HOST:PORT")
+            self.output.note("            or forward one by hand, then: --public HOST:PORT")
 
     def invite(self, service: Service, *, lonely: bool) -> None:
         """How to pair with it."""
         if service.invite is None:
             return
         self._shown_invite = service.invite.encode()
-        self._output.note("pair another machine (once, 24 h):")
-        self._output.line(f"securelink join {self._shown_invite}")
+        self.output.note("pair another machine (once, 24 h):")
+        self.output.line(f"securelink join {self._shown_invite}")
         kinds = {each.kind for each in service.invite.endpoints}
         if "public" not in kinds:
             where = "inside this network" if "lan" in kinds else "on this machine"
-            self._output.note(f"this invite works {where} only: no public address is in it")
-        self._output.note(f"try it here: securelink send {'' if lonely else '--to me '}hello")
+            self.output.note(f"this invite works {where} only: no public address is in it")
+        self.output.note(f"try it here: securelink send {'' if lonely else '--to me '}hello")
 
     def event(self, event: events.Event) -> None:
         """Show one event."""
-        output = self._output
+        output = self.output
         if output.json:
             output.result(event)
             return
@@ -100,6 +101,19 @@ class Screen:
             case _:
                 for line in router_lines(event):
                     output.note(line)
+
+
+class ReceivingScreen(Screen):
+    """The lines of one `receive`."""
+
+    def event(self, event: events.Event) -> None:
+        """Show one event."""
+        if isinstance(event, events.LinkUp) and not self.output.json:
+            host = event.address.host if event.address else None
+            where = f" ({kind_of(host)} {host})" if host else ""
+            self.output.note(f"receiving from {event.peer}{where}")
+        else:
+            super().event(event)
 
 
 def undelivered_line(event: events.Undelivered) -> str:

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from securelink.cli.app import command_app, examples
-from securelink.cli.options import Json, Quiet
+from securelink.cli.options import Endpoint, Json, Quiet
 from securelink.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
-    from securelink.config import Config
     from securelink.directory import Directory, KnownPeer
     from securelink.node import Node
 
@@ -60,12 +59,7 @@ def send(
         list[str] | None,
         typer.Option("--to", metavar="NAME", help="Recipient; repeatable; me, all."),
     ] = None,
-    endpoint: Annotated[
-        str | None,
-        typer.Option(
-            metavar="KIND|HOST:PORT", help="Use only this: auto, loopback, lan, public, an address."
-        ),
-    ] = None,
+    endpoint: Endpoint = None,
     timeout: Annotated[
         float | None,
         typer.Option(
@@ -160,11 +154,12 @@ def _life(expires: str | None, *, queue: bool) -> int | None:
 
 def _recipients(wanted: list[str], node: Node, directory: Directory) -> list[KnownPeer]:
     """Who is meant, each once, all of them found before anything is stored."""
+    from securelink.cli.whom import default_peer
     from securelink.directory import ME, KnownPeer
 
     me = KnownPeer(ME, node.identity.public)
     if not wanted:
-        wanted = [_default(node.config, directory)]
+        wanted = [default_peer(node.config, directory, say="--to") or ME]
     found: dict[bytes, KnownPeer] = {}
     for name in wanted:
         if name == "all":
@@ -177,14 +172,3 @@ def _recipients(wanted: list[str], node: Node, directory: Directory) -> list[Kno
             named = [me if name == ME else directory.by_name(name)]
         found |= {peer.key.raw: peer for peer in named}
     return list(found.values())
-
-
-def _default(config: Config, directory: Directory) -> str:
-    from securelink.directory import ME
-
-    if config.client.peer:
-        return config.client.peer
-    if len(directory.peers) > 1:
-        names = ", ".join(peer.name for peer in directory.peers)
-        raise UsageError("several peers are known: say which with --to", hint=f"one of: {names}")
-    return directory.peers[0].name if directory.peers else ME

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import queue
 import threading
 from typing import TYPE_CHECKING
@@ -31,12 +32,18 @@ class TellingThread:
         self._gone = False
         self.is_stuck = False
         self._loop = asyncio.get_running_loop()
-        self._queue: queue.SimpleQueue[Event | asyncio.Future[None]] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Event | asyncio.Future[None] | Callable[[], None]] = (
+            queue.SimpleQueue()
+        )
         threading.Thread(target=self._run, name="telling", daemon=True).start()
 
     def event(self, event: Event, /) -> None:
         """Take an event; it is written soon."""
         self._queue.put(event)
+
+    def say(self, write: Callable[[], None]) -> None:
+        """Have something written to standard error, after the events that were taken before."""
+        self._queue.put(write)
 
     async def written(self) -> None:
         """Wait until all that was taken is written."""
@@ -54,7 +61,11 @@ class TellingThread:
                 continue
             self.is_stuck = True
             try:
-                self._write(item)
+                if callable(item):
+                    with contextlib.suppress(OSError):
+                        item()
+                else:
+                    self._write(item)
             except OSError as error:
                 self._gone = True
                 self._loop.call_soon_threadsafe(self._broken, error)

@@ -7,7 +7,7 @@ import tomllib
 
 import pytest
 
-from securelink.cli import serve
+from securelink.cli.options import files_flags
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,8 @@ def test_what_serve_can_not_mean(words, error, call):
 )
 def test_a_folder_counts_from_where_the_person_is(given, folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert serve._absolute(given) == (folder and folder.replace("HERE", str(tmp_path)))
+    flags = files_flags(given, None, None)
+    assert flags["files.folder"] == (folder and folder.replace("HERE", str(tmp_path)))
 
 
 def test_config_shows_what_each_peer_may_send(call, node):
