@@ -35,6 +35,7 @@ class Redial:
     def __init__(self, draw: Callable[[], float] = random.random) -> None:
         self._draw = draw
         self._kind: str | None = None
+        self._is_fresh = False
         self._delays: Iterator[float] = iter(())
 
     def after(self, error: SecurelinkError) -> tuple[float, bool]:
@@ -44,12 +45,17 @@ class Redial:
         """
         kind = type(error).__name__
         is_news = kind != self._kind
-        if is_news:
+        if is_news or self._is_fresh:
+            self._is_fresh = False
             final = isinstance(error, NotThem | PeerRefused)
             longest = LONGEST_REFUSED if final else LONGEST_DELAY
             self._delays = backoff.delays(FIRST_DELAY, longest, self._draw)
             self._kind = kind
         return next(self._delays), is_news
+
+    def hasten(self) -> None:
+        """Something is different now: begin with short delays again, but tell nothing twice."""
+        self._is_fresh = True
 
     def ready(self) -> None:
         """A link was ready: what comes next begins anew."""

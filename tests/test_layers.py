@@ -38,8 +38,8 @@ ROWS: tuple[tuple[int, frozenset[str]], ...] = (
     (4, frozenset({"dispatch", "incoming", "items"})),
     (4, frozenset({"delivery", "pairing", "parcel", "progressing"})),
     (4, frozenset({"registry"})),
-    (5, frozenset({"server", "client", "outward", "lookout", "courier"})),
-    (6, frozenset({"service"})),
+    (5, frozenset({"server", "client", "outward", "lookout", "standing", "courier"})),
+    (6, frozenset({"service", "receiver"})),
     (7, frozenset({"cli"})),
     (7, frozenset({"__main__"})),
 )

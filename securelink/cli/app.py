@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 COMMANDS: tuple[str, ...] = (
     "serve",
     "send",
+    "receive",
     "invite",
     "join",
     "peers",

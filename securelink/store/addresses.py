@@ -66,6 +66,19 @@ def used_endpoint(conn: sqlite3.Connection, key: bytes, endpoint: Endpoint, now:
     )
 
 
+def learned_at(conn: sqlite3.Connection, key: bytes) -> int:
+    """Return when something was last learned of where the peer is, in ms since 1970; 0 if never.
+
+    That is when somebody named an endpoint, or when the peer proved its key at one.
+    """
+    (at,) = conn.execute(
+        "SELECT ifnull(max(max(set_at, ifnull(last_used, set_at))), 0) FROM endpoints"
+        " WHERE peer = ?",
+        (key,),
+    ).fetchone()
+    return int(at)
+
+
 def forget(conn: sqlite3.Connection, key: bytes) -> None:
     """Drop all endpoints of a peer that is being removed."""
     conn.execute("DELETE FROM endpoints WHERE peer = ?", (key,))

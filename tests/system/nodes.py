@@ -177,6 +177,13 @@ class Process:
         if self.running:
             self._popen.send_signal(number)
 
+    def stop(self) -> Done:
+        """End it in order, if it is one that stays."""
+        self.signal(signal.SIGTERM)
+        done = self.finish()
+        assert done.code == 0, done
+        return done
+
     def kill(self) -> Done:
         """Kill it, as a power cut would."""
         self.signal(signal.SIGKILL)
@@ -237,13 +244,6 @@ class Serving(Process):
         invite = self.ready["invite"]
         assert isinstance(invite, str)
         return invite
-
-    def stop(self) -> Done:
-        """End it in order."""
-        self.signal(signal.SIGTERM)
-        done = self.finish()
-        assert done.code == 0, done
-        return done
 
 
 def until(true: Callable[[], bool], what: str, timeout: float = PATIENCE) -> None:
@@ -317,6 +317,12 @@ class Machine:
     ) -> Serving:
         """Start `serve` on loopback, and wait until it listens."""
         return self.begin_to_serve(*words, port=port, host=host, **settings).await_ready()
+
+    def receive(self, *words: str, **settings: str) -> Process:
+        """Start `receive --json`, and wait until it is linked."""
+        process = self.start("receive", "--json", *words, **settings)
+        process.event("link-up")
+        return process
 
     def join(self, invite: str, *words: str) -> dict[str, Any]:
         """Redeem an invite; it must work."""

@@ -1,0 +1,274 @@
+"""A node that receives from one peer's server: the link to it, and what this node tells its owner.
+
+Either a standing link, kept for ever; or one link, for as long as it takes to get what waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from typing import TYPE_CHECKING, Any, NoReturn, Self
+
+from securelink import backoff
+from securelink.choice import choose
+from securelink.connect import FIRST_DELAY, LONGEST_DELAY, dial
+from securelink.errors import LinkTruncated, UnknownPeer, Unreachable, UsageError
+from securelink.incoming import recover
+from securelink.lookout import LOOK_AROUND_INTERVAL, LOOK_AROUND_PAUSE, Lookout, logged
+from securelink.registry import Registry
+from securelink.standing import Standing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Sequence
+    from types import TracebackType
+
+    from securelink.connect import Connected
+    from securelink.directory import KnownPeer
+    from securelink.endpoints import Endpoint
+    from securelink.errors import SecurelinkError
+    from securelink.lookout import Teller
+    from securelink.node import Node
+    from securelink.registry import Carriage
+
+COMMAND = "receive"
+"""Under this name the store keeps what was told."""
+
+QUIET = 2.0
+"""Seconds without anything coming in, after which what the server still has is not for now."""
+
+LOOK_INTERVAL = 0.05
+"""Seconds between two looks at what has come in."""
+
+
+class Receiver:
+    """A running `receive`. Made by `open`; then either `stay` or `take_what_waits`.
+
+    Attributes:
+        registry: its links.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        peer: KnownPeer,
+        choice: str,
+        registry: Registry,
+        lookout: Lookout,
+        patience: float | None,
+        failed: Callable[[SecurelinkError], None],
+    ) -> None:
+        self.registry = registry
+        self._node = node
+        self._peer = peer
+        self._choice = choice
+        self._lookout = lookout
+        self._patience = patience
+        self._failed = failed
+        self._moved_at = 0.0
+
+    @classmethod
+    async def open(
+        cls,
+        node: Node,
+        peer: KnownPeer,
+        tell: Teller,
+        *,
+        choice: str = "auto",
+        patience: float | None = None,
+        failed: Callable[[SecurelinkError], None] = lambda _: None,
+    ) -> Self:
+        """Prepare to receive; nothing is dialled yet.
+
+        Args:
+            node: the node.
+            peer: whose server it is.
+            tell: takes each event after the commit that it tells of.
+            choice: which endpoints may be used, as for `choose`.
+            patience: seconds until there must be a link; None for never. `stay` needs a first one
+                until then, `take_what_waits` another one since the last progress.
+            failed: told why there is no link, of failures of one kind in a row the first alone.
+
+        Raises:
+            UsageError: the peer has no such endpoint.
+            StoreError: the store fails.
+        """
+        if not choose(peer, choice):
+            raise UsageError(
+                f"no address of {peer.name} is known",
+                hint=f"give one with --endpoint HOST:PORT, or join again with an invite of "
+                f"{peer.name}'s",
+            )
+        registry = Registry(node, tell.event, await _served(node))
+        lookout = await Lookout.open(node, COMMAND, tell, registry)
+        return cls(node, peer, choice, registry, lookout, patience, failed)
+
+    async def stay(self) -> NoReturn:
+        """Keep a link, and tell of what arrives, until cancelled.
+
+        Raises:
+            PeerRefused, NotThem, Unreachable: there was none, as for `dial`.
+            UnknownPeer: the peer was removed.
+            StoreError: the store can be read no more.
+        """
+        await self._beside(self._stay())
+        raise self._removed()
+
+    async def take_what_waits(self) -> None:
+        """Take what the server has for this node, and tell of all that is new here.
+
+        Raises:
+            PeerRefused, NotThem, Unreachable: there was no link, or none that held.
+            UnknownPeer: the peer was removed.
+            StoreError: the store fails.
+        """
+        await self._beside(self._take())
+        await self._lookout.finish()
+
+    async def aclose(self) -> None:
+        """End all links in order."""
+        self._lookout.close()
+        await self.registry.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    # ---- inside
+
+    async def _beside(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do something while this node looks around; whatever fails first ends both."""
+        tasks = [
+            asyncio.create_task(work),
+            asyncio.create_task(self._lookout.run()),
+            asyncio.create_task(self._follow_serve()),
+        ]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in tasks:
+                if task.done():
+                    task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            # Of several that have failed the first is raised.
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _stay(self) -> None:
+        with logged():
+            await recover(self._node)
+        standing = Standing(
+            self._node, self.registry, self._peer.key, choice=self._choice, failed=self._failed
+        )
+        first = None
+        if self._patience is not None:
+            deadline = asyncio.get_running_loop().time() + self._patience
+            first = await self._dial(deadline, standing=True)
+        await standing.run(first)
+
+    async def _dial(self, deadline: float | None, *, standing: bool) -> Connected:
+        told: type[SecurelinkError] | None = None
+
+        def failed(error: SecurelinkError) -> None:
+            nonlocal told
+            if type(error) is not told:
+                told = type(error)
+                self._failed(error)
+
+        try:
+            return await dial(
+                self._node,
+                self._peer.key,
+                self._peer.name,
+                self._endpoints,
+                self._node.hello(standing=standing, takes_files=True),
+                deadline=deadline,
+                failed=failed,
+            )
+        except LinkTruncated as error:
+            raise Unreachable(error.message, hint=error.hint) from None
+
+    async def _endpoints(self) -> Sequence[Endpoint]:
+        present = (await self._node.directory()).by_key(self._peer.key)
+        if present is None:
+            raise self._removed()
+        return choose(present, self._choice)
+
+    def _removed(self) -> UnknownPeer:
+        return UnknownPeer(
+            f"{self._peer.name} was removed", hint="pair again to receive from there"
+        )
+
+    async def _take(self) -> None:
+        with logged():
+            await recover(self._node)
+        loop = asyncio.get_running_loop()
+        self._moved_at = loop.time()
+        delays = backoff.delays(FIRST_DELAY, LONGEST_DELAY, random.random)
+        while True:
+            deadline = None if self._patience is None else self._moved_at + self._patience
+            connected = await self._dial(deadline, standing=False)
+            carriage = await self.registry.enter_dialled(connected, self._peer, standing=False)
+            carrying = asyncio.create_task(carriage.run(connected.early))
+            try:
+                is_done = await self._until_taken(carriage, carrying, connected.ready.waiting)
+            finally:
+                await carriage.aclose()
+                error = await carrying
+            if is_done:
+                return
+            delay = next(delays)
+            late = loop.time() + delay - self._moved_at
+            if self._patience is not None and late >= self._patience:
+                reason = "was ended" if error is None else f"is lost: {error.message}"
+                raise Unreachable(f"the link to {self._peer.name} {reason}")
+            await asyncio.sleep(delay)
+
+    async def _until_taken(
+        self, carriage: Carriage, carrying: asyncio.Task[Any], waiting: int
+    ) -> bool:
+        """Return whether all has come that waited; if not, the link has ended."""
+        loop = asyncio.get_running_loop()
+        before, moved_at = (0, self.registry.taken), loop.time()
+        while not carrying.done():
+            present = carriage.answered, self.registry.taken
+            if present != before:
+                before = present
+                # A link alone is no progress.
+                self._moved_at = moved_at = loop.time()
+            is_quiet = loop.time() - moved_at >= QUIET
+            if (carriage.answered >= waiting or is_quiet) and not self.registry.incoming():
+                return True
+            await asyncio.wait([carrying], timeout=LOOK_INTERVAL)
+        return False
+
+    async def _follow_serve(self) -> None:
+        """Announce where a `serve` of this node can be reached, for as long as one runs."""
+        store = self._node.store
+        changed = asyncio.Event()
+        unsubscribe = store.on_change(changed.set)
+        try:
+            while True:
+                changed.clear()
+                present = await _served(self._node)
+                if present != self.registry.endpoints:
+                    self.registry.moved(present)
+                with contextlib.suppress(TimeoutError):
+                    # One that is killed commits nothing.
+                    async with asyncio.timeout(LOOK_AROUND_INTERVAL):
+                        await changed.wait()
+                await asyncio.sleep(LOOK_AROUND_PAUSE)
+        finally:
+            unsubscribe()
+
+
+async def _served(node: Node) -> tuple[Endpoint, ...]:
+    running = await node.serving()
+    return () if running is None else running.endpoints
