@@ -409,15 +409,19 @@ class HandServer:
     """A server led by hand: whoever brings a handshake is let in, and the rest is a test's.
 
     Attributes:
-        waiting: how many texts it says wait for the client.
+        waiting: how many texts and files it says wait for the client.
+        denies: it turns everybody away.
         calls: the links so far.
+        hellos: what everybody said who came.
     """
 
-    def __init__(self, identity: Identity = BOB, *, waiting: int = 0) -> None:
+    def __init__(self, identity: Identity = BOB, *, waiting: int = 0, port: int = 0) -> None:
         self.identity = identity
         self.waiting = waiting
-        self.port = 0
+        self.denies = False
+        self.port = port
         self.calls: list[ByHand] = []
+        self.hellos: list[ClientHello] = []
         self._arrived = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -430,7 +434,7 @@ class HandServer:
 
     async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(self._make, "127.0.0.1", 0)
+        self._server = await loop.create_server(self._make, "127.0.0.1", self.port)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
@@ -455,6 +459,11 @@ class HandServer:
         with contextlib.suppress(LinkClosed):
             while not any(isinstance(each, Introduced) for each in happened):
                 happened += await link.receive()
+            self.hellos += [each.hello for each in happened if isinstance(each, Introduced)]
+            if self.denies:
+                link.deny()
+                await link.aclose()
+                return
             link.admit("bob's own", self.waiting)
         if link.session.state is not State.OPEN:
             link.abort()
