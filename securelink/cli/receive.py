@@ -143,6 +143,10 @@ def _complain(output: Output, error: SecurelinkError) -> None:
     """Tell why there is no link, so that nobody looks at a silent screen."""
     from securelink.cli.output import Style, Styled
 
-    output.warn(f"{error.message}; trying again")
+    line = f"{error.message}; trying again"
+    if output.json or output.quiet:
+        output.warn(line)
+    else:
+        output.note(line)
     if error.hint is not None:
         output.note(Styled("hint:", Style.BOLD), f" {error.hint}")
