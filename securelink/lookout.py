@@ -44,8 +44,8 @@ class Teller(Protocol):
     def event(self, event: events.Event, /) -> None:
         """Take an event; events stay in order."""
 
-    async def written(self) -> None:
-        """Wait until all that was taken is written, as far as it ever will be."""
+    async def written(self) -> bool:
+        """Wait until all that was taken is written; return False if it never will be."""
 
 
 class Lookout:
@@ -161,10 +161,10 @@ class Lookout:
             await self._told(_for_notices(self._command), self._notice_seq)
 
     async def _told(self, name: str, seq: int) -> None:
-        await self._tell.written()
-        # Only now: a crash before this tells a message twice rather than never.
-        with logged():
-            await self._node.store.run(inbox.raise_cursor, name, seq)
+        # Only then: a crash before this tells a message twice rather than never.
+        if await self._tell.written():
+            with logged():
+                await self._node.store.run(inbox.raise_cursor, name, seq)
 
     async def _look_around(self) -> None:
         while True:

@@ -32,7 +32,7 @@ class TellingThread:
         self._gone = False
         self.is_stuck = False
         self._loop = asyncio.get_running_loop()
-        self._queue: queue.SimpleQueue[Event | asyncio.Future[None] | Callable[[], None]] = (
+        self._queue: queue.SimpleQueue[Event | asyncio.Future[bool] | Callable[[], None]] = (
             queue.SimpleQueue()
         )
         threading.Thread(target=self._run, name="telling", daemon=True).start()
@@ -45,17 +45,17 @@ class TellingThread:
         """Have something written to standard error, after the events that were taken before."""
         self._queue.put(write)
 
-    async def written(self) -> None:
-        """Wait until all that was taken is written."""
-        mark: asyncio.Future[None] = self._loop.create_future()
+    async def written(self) -> bool:
+        """Wait until all that was taken is written; return False if it never will be."""
+        mark: asyncio.Future[bool] = self._loop.create_future()
         self._queue.put(mark)
-        await mark
+        return await mark
 
     def _run(self) -> None:
         while True:
             item = self._queue.get()
             if isinstance(item, asyncio.Future):
-                self._loop.call_soon_threadsafe(_resolve, item)
+                self._loop.call_soon_threadsafe(_resolve, item, not self._gone)
                 continue
             if self._gone:
                 continue
@@ -72,6 +72,6 @@ class TellingThread:
             self.is_stuck = False
 
 
-def _resolve(mark: asyncio.Future[None]) -> None:
+def _resolve(mark: asyncio.Future[bool], written: bool) -> None:
     if not mark.done():
-        mark.set_result(None)
+        mark.set_result(written)

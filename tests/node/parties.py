@@ -116,8 +116,8 @@ class Told(list):  # type: ignore[type-arg]
         self.append(event)
         self._more.set()
 
-    async def written(self) -> None:
-        return
+    async def written(self) -> bool:
+        return True
 
     async def of(self, kind: type, count: int = 1) -> list:  # type: ignore[type-arg]
         """The events of that kind, as soon as there are so many."""

@@ -291,10 +291,11 @@ class Slow(Told):
         super().__init__()
         self.seen: list[events.Event] = []
 
-    async def written(self) -> None:
+    async def written(self) -> bool:
         mark = len(self)
         await asyncio.sleep(0.05)
         self.seen = [*self[:mark]]
+        return True
 
 
 async def test_all_that_waits_is_taken_and_told_before_the_end(parties: Parties) -> None:
@@ -409,6 +410,25 @@ async def test_what_other_processes_took_is_told_too(parties: Parties) -> None:
             )
         assert await once() == ["by serve", "by send"]
         assert await once() == []
+
+
+class Gone(Told):
+    """A reader of events who has gone."""
+
+    async def written(self) -> bool:
+        return False
+
+
+async def test_what_nobody_reads_does_not_count_as_told(parties: Parties) -> None:
+    async with parties.node() as node, HandServer(waiting=1) as server:
+        await introduce(node, BOB.public, "bob", [at(server.port)])
+        async with receiving(node, Receiver.take_what_waits, Gone()) as run:
+            bob = await server.call()
+            bob.say("hello")
+            await goodbye(bob)
+            assert await end_of(run) is None
+            assert [each.text for each in run.told if isinstance(each, events.Message)] == ["hello"]
+        assert await node.store.read(inbox.cursor, "receive") == 0
 
 
 # ---- a `serve` of the same node

@@ -52,8 +52,8 @@ class Blocked(Told):
         super().__init__()
         self.reads = asyncio.Event()
 
-    async def written(self) -> None:
-        await self.reads.wait()
+    async def written(self) -> bool:
+        return await self.reads.wait()
 
 
 async def receive(node: Node, text: str) -> None:
