@@ -43,7 +43,7 @@ class Paired(_Event, frozen=True, kw_only=True, tag="paired"):
 
 
 class LinkUp(_Event, frozen=True, kw_only=True, tag="link-up"):
-    """A peer has connected."""
+    """A link with a peer is ready; `address` is the peer's end of it."""
 
     peer: str
     address: Address | None
