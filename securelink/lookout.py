@@ -124,6 +124,9 @@ class Lookout:
         """
         await self._tell_messages()
         await self._tell_notices()
+        # It may have been cancelled after it told, and before that was written.
+        await self._told(self._command, self._message_seq)
+        await self._told(_for_notices(self._command), self._notice_seq)
 
     def close(self) -> None:
         """Look no more."""
