@@ -99,7 +99,7 @@ class Receiver:
                 hint=f"give one with --endpoint HOST:PORT, or join again with an invite of "
                 f"{peer.name}'s",
             )
-        registry = Registry(node, tell.event, await _served(node))
+        registry = Registry(node, tell.event)
         lookout = await Lookout.open(node, COMMAND, tell, registry)
         return cls(node, peer, choice, registry, lookout, patience, failed)
 

@@ -37,6 +37,7 @@ from securelink.identity import Identity
 from securelink.locks import FileLock
 from securelink.messages import Announce, Receipt, Refused
 from securelink.receiver import Receiver
+from securelink.registry import Registry
 from securelink.session import Closing
 from securelink.store import inbox, peers, serving
 
@@ -316,6 +317,50 @@ async def test_all_that_waits_is_taken_and_told_before_the_end(parties: Parties)
         assert await bob.ended() is None
 
 
+class Blocked(Told):
+    """A reader of events who has stopped reading."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reads = asyncio.Event()
+
+    async def written(self) -> bool:
+        return await self.reads.wait()
+
+
+async def test_the_end_waits_for_a_reader_who_has_stopped(parties: Parties) -> None:
+    async with parties.node() as node, HandServer(waiting=1) as server:
+        await introduce(node, BOB.public, "bob", [at(server.port)])
+        told = Blocked()
+        async with receiving(node, Receiver.take_what_waits, told) as run:
+            bob = await server.call()
+            bob.say("hello")
+            await goodbye(bob)
+            done, _ = await asyncio.wait([run.task], timeout=0.3)
+            assert not done
+            assert await node.store.read(inbox.cursor, "receive") == 0
+            told.reads.set()
+            assert await end_of(run) is None
+            assert await node.store.read(inbox.cursor, "receive") == 1
+
+
+async def test_a_file_on_its_way_is_waited_for(
+    parties: Parties, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_its_way = [object()]
+    monkeypatch.setattr(Registry, "incoming", lambda _: on_its_way)
+    monkeypatch.setattr(receiver, "QUIET", 0.05)
+    async with parties.node() as node, HandServer() as server:
+        await introduce(node, BOB.public, "bob", [at(server.port)])
+        async with receiving(node, Receiver.take_what_waits) as run:
+            bob = await server.call()
+            done, _ = await asyncio.wait([run.task], timeout=0.3)
+            assert not done
+            on_its_way.clear()
+            await goodbye(bob)
+            assert await end_of(run) is None
+
+
 async def test_what_does_not_come_is_not_waited_for(
     parties: Parties, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -365,6 +410,22 @@ async def test_a_link_that_is_cut_on_the_way_is_made_anew(parties: Parties) -> N
             await goodbye(again)
             assert await end_of(run) is None
             assert texts(node) == ["one", "two"]
+
+
+async def test_progress_gives_it_more_time(parties: Parties) -> None:
+    async with parties.node() as node, HandServer(waiting=2) as server:
+        await introduce(node, BOB.public, "bob", [at(server.port)])
+        async with receiving(node, Receiver.take_what_waits, patience=1) as run:
+            for number in (1, 2, 3):
+                bob = await server.call(number)
+                # A slow server; together it is longer than the patience.
+                await asyncio.sleep(0.6)
+                bob.say(f"text {number}")
+                await bob.hear(Receipt)
+                server.waiting = 2 if number < 3 else 0
+                bob.link.abort()
+            await goodbye(await server.call(4))
+            assert await end_of(run) is None
 
 
 async def test_links_without_progress_come_to_an_end(parties: Parties) -> None:

@@ -51,5 +51,17 @@ def test_a_ready_link_begins_it_anew() -> None:
     assert redial.after(Unreachable("no answer")) == (FIRST_DELAY, True)
 
 
+def test_what_hastens_it_is_no_news() -> None:
+    redial = Redial(steady)
+    for _ in range(5):
+        redial.after(Unreachable("no answer"))
+    redial.hasten()
+    assert redial.after(Unreachable("no answer")) == (FIRST_DELAY, False)
+    assert redial.after(Unreachable("no answer")) == (2 * FIRST_DELAY, False)
+    redial.hasten()
+    assert redial.after(NotThem("somebody else")) == (FIRST_DELAY, True)
+    assert redial.after(NotThem("somebody else")) == (2 * FIRST_DELAY, False)
+
+
 def test_many_do_not_come_back_together() -> None:
     assert {Redial().after(Unreachable("no answer"))[0] for _ in range(50)} != {FIRST_DELAY}

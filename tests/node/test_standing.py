@@ -393,6 +393,24 @@ async def test_after_a_sleep_nobody_waits_any_longer(
 
 
 @pytest.mark.usefixtures("slowly")
+async def test_after_a_sleep_the_delays_are_short_again(
+    parties: Parties, clock: SleeplessClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with deaf_port() as port:
+        async with parties.node() as node:
+            await introduce(node, BOB.public, "bob", [at(port)])
+            await put(node, BOB.public, "waits")
+            async with kept(node, sleepless=clock) as link:
+                await link.failures.of(Unreachable)
+                monkeypatch.setattr(redialling, "FIRST_DELAY", 0.01)
+                clock.slept += 1000
+                # There is no network yet when it wakes up.
+                while (await node.store.read(tries.count, BOB.public.raw)) < 4:  # noqa: ASYNC110 - nobody tells
+                    await asyncio.sleep(0.005)
+                assert len(link.failures) == 1
+
+
+@pytest.mark.usefixtures("slowly")
 async def test_another_network_brings_the_next_attempt_nearer(
     parties: Parties, monkeypatch: pytest.MonkeyPatch
 ) -> None:
