@@ -237,17 +237,18 @@ class Receiver:
         """Return whether all has come that waited; if not, the link has ended."""
         loop = asyncio.get_running_loop()
         before, moved_at = (0, self.registry.taken), loop.time()
-        while not carrying.done():
+        while True:
             present = carriage.answered, self.registry.taken
             if present != before:
                 before = present
                 # A link alone is no progress.
                 self._moved_at = moved_at = loop.time()
+            if carrying.done():
+                return False
             is_quiet = loop.time() - moved_at >= QUIET
             if (carriage.answered >= waiting or is_quiet) and not self.registry.incoming():
                 return True
             await asyncio.wait([carrying], timeout=LOOK_INTERVAL)
-        return False
 
     async def _follow_serve(self) -> None:
         """Announce where a `serve` of this node can be reached, for as long as one runs."""
