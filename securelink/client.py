@@ -35,6 +35,7 @@ from securelink.hello import FILES
 from securelink.items import StreamItem, has_files
 from securelink.outgoing import Outgoing
 from securelink.parcel import Parcel, let_go
+from securelink.registry import announce
 from securelink.store import addresses, peers, serving, tries
 
 if TYPE_CHECKING:
@@ -341,9 +342,15 @@ class Sending:
                     await delivery.progress()
 
     async def _note(self, connected: Connected) -> None:
-        """Note where the peer proved its key; what becomes of the rows does not depend on it."""
+        """Note where the peer proved its key, and tell it where this node is served, if it is.
+
+        What becomes of the rows does not depend on it.
+        """
         if not self._is_me:
             with contextlib.suppress(StoreError):
+                running = await self._node.serving()
+                if running is not None:
+                    announce(self._node, connected.link, running.endpoints)
                 await self._node.store.run(_note, self._peer.key.raw, connected, now_ms())
 
     # ---- by whichever process of this node has a link

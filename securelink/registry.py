@@ -289,10 +289,7 @@ class Registry:
             link.abort()
 
     def _announce(self, link: Link) -> None:
-        told = reach.announced(self.endpoints, link.remote[0] if link.remote else None)
-        if told and self._node.config.server.announce:
-            with contextlib.suppress(LinkClosed):
-                link.send(Announce(told))
+        announce(self._node, link, self.endpoints)
 
 
 class Carriage:
@@ -357,6 +354,14 @@ def _note_dialled(
     addresses.used_endpoint(conn, row.peer, row.endpoint, now)
     tries.note_success(conn, row.peer)
     links.up(conn, row)
+
+
+def announce(node: Node, link: Link, endpoints: Sequence[Endpoint]) -> None:
+    """Tell the peer where this node can be reached, as far as it is to know."""
+    told = reach.announced(endpoints, link.remote[0] if link.remote else None)
+    if told and node.config.server.announce:
+        with contextlib.suppress(LinkClosed):
+            link.send(Announce(told))
 
 
 def _strike_out(conn: sqlite3.Connection, row: LinkRow, peer: KnownPeer) -> None:

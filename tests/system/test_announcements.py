@@ -84,3 +84,23 @@ def test_a_server_that_keeps_its_addresses_to_itself(machines: Machines) -> None
     )
     assert bob.send("hello").code == 0
     assert announced(bob, bob.key_of("alice")) == []
+
+
+def test_a_server_that_moved_is_found_again_after_any_link_of_its_machine(
+    machines: Machines, proxy
+) -> None:
+    forwarder: Proxy = proxy()
+    alice, serving, bob = machines.pair()
+    bob_serving = bob.serve("--invite")
+    alice.join(bob_serving.invite)
+    serving.stop()
+    # Alice's addresses are others now, and bob has not heard of it.
+    moved = alice.serve("--public", f"127.0.0.1:{forwarder.port}")
+    forwarder.target = moved.port
+    assert bob.send("--timeout", "0.5", "lost").code == 3
+    assert alice.send("--to", "bob", "I have moved").code == 0
+    until(lambda: len(announced(bob, bob.key_of("alice"))) == 1, "the announcement")
+    done = bob.send("found")
+    assert done.code == 0, done
+    assert done.result["endpoint"]["port"] == forwarder.port
+    assert alice.texts() == ["found"]
