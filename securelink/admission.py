@@ -10,6 +10,8 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+import msgspec
+
 from securelink.messages import RefusalCode
 
 if TYPE_CHECKING:
@@ -24,8 +26,7 @@ FILE_COST = 4096
 """What a file takes of the disk beside its bytes, about."""
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(msgspec.Struct, frozen=True):
     """Why a file is not taken, and whether it might be later."""
 
     code: RefusalCode

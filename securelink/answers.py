@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from securelink.clock import now_ms
 from securelink.messages import Receipt, RefusalCode, Refused
@@ -29,8 +30,7 @@ REASONS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Settled:
+class Settled(msgspec.Struct, frozen=True):
     """What became of an own row: the state it has now, over which link, and why if not well.
 
     Without a link another process has settled it, or it could not be read.
@@ -46,8 +46,7 @@ class Settled:
     """What was wrong on this side, such as a file that has changed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Recorded:
+class Recorded(msgspec.Struct, frozen=True):
     """What one answer made of its row, which `seq` names; None if it changed nothing."""
 
     seq: int | None

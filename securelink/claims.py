@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
+import msgspec
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -16,8 +18,7 @@ Key: TypeAlias = tuple[bytes, bytes]
 """A peer's key and a file's ID."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Claim:
+class Claim(msgspec.Struct, frozen=True, eq=False):
     """One link's right to receive one file, held or waited for."""
 
     key: Key

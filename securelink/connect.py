@@ -15,8 +15,9 @@ import os
 import random
 import socket
 import threading
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from securelink import backoff
 from securelink.endpoints import Kind
@@ -51,8 +52,7 @@ LONGEST_DELAY = 2.0
 """Seconds between two attempts while somebody waits at the keyboard."""
 
 
-@dataclass(frozen=True, slots=True)
-class Connected:
+class Connected(msgspec.Struct, frozen=True):
     """A ready link, and how it came about. `early` is what arrived along with READY."""
 
     link: Link

@@ -7,8 +7,10 @@ is reached at the others too.
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+
+import msgspec
+from msgspec.structs import replace
 
 from securelink import names
 from securelink.errors import UnknownPeer
@@ -25,8 +27,7 @@ if TYPE_CHECKING:
 ME = "me"
 
 
-@dataclass(frozen=True, slots=True)
-class KnownPeer:
+class KnownPeer(msgspec.Struct, frozen=True):
     """One peer.
 
     Attributes:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import enum
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TypeAlias
+
+import msgspec
 
 from securelink.filenames import LONGEST_NAME
 
@@ -46,8 +47,7 @@ class OfferFlag(enum.IntFlag):
     CHECKSUM = 8
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Offer:
+class Offer(msgspec.Struct, frozen=True, kw_only=True):
     """A file, a folder's own entry, or a stream is about to come.
 
     Attributes:
@@ -75,40 +75,35 @@ class Offer:
     checksum: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Accept:
+class Accept(msgspec.Struct, frozen=True):
     """The receiver has the first `offset` bytes already; the sender answers with BEGIN."""
 
     number: int
     offset: int
 
 
-@dataclass(frozen=True, slots=True)
-class Prefix:
+class Prefix(msgspec.Struct, frozen=True):
     """The SHA-256 of the bytes that the receiver has."""
 
     number: int
     digest: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Begin:
+class Begin(msgspec.Struct, frozen=True):
     """Chunks follow, from `offset` on: the accepted one, or 0 if the contents differ."""
 
     number: int
     offset: int
 
 
-@dataclass(frozen=True, slots=True)
-class Chunk:
+class Chunk(msgspec.Struct, frozen=True):
     """The next bytes of a file, at least one."""
 
     number: int
     data: memoryview | bytes
 
 
-@dataclass(frozen=True, slots=True)
-class End:
+class End(msgspec.Struct, frozen=True):
     """The file is complete, with `size` bytes; `digest` is its SHA-256 if that was offered."""
 
     number: int
@@ -116,8 +111,7 @@ class End:
     digest: bytes | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Cancel:
+class Cancel(msgspec.Struct, frozen=True):
     """The sender cannot, or need not, go on with this one."""
 
     number: int

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from dataclasses import dataclass
 from typing import ClassVar
+
+import msgspec
 
 from securelink import messages
 from securelink.errors import HandshakeError, LocalProtocolError
@@ -32,8 +33,7 @@ _SERVER = struct.Struct(">QI")
 _CLIENT = struct.Struct(">QIB")
 
 
-@dataclass(frozen=True, slots=True)
-class ServerHello:
+class ServerHello(msgspec.Struct, frozen=True):
     """What the server tells whoever holds its public key.
 
     Attributes:
@@ -63,8 +63,7 @@ class ServerHello:
         return cls(*_SERVER.unpack_from(payload))
 
 
-@dataclass(frozen=True, slots=True)
-class ClientHello:
+class ClientHello(msgspec.Struct, frozen=True):
     """What the client tells the server along with its key.
 
     Attributes:

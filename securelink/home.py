@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from securelink.errors import ConfigError
 
@@ -21,8 +22,7 @@ _VARIABLE = "SECURELINK_HOME"
 _SET_IT = f"set {_VARIABLE} to a folder of your own"
 
 
-@dataclass(frozen=True, slots=True)
-class Home:
+class Home(msgspec.Struct, frozen=True):
     """The folders of one node, all absolute."""
 
     config_folder: Path

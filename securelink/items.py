@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
+import msgspec
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -14,32 +16,28 @@ if TYPE_CHECKING:
     from securelink.store.outbox_list import QueuedRow
 
 
-@dataclass(frozen=True, slots=True)
-class TextItem:
+class TextItem(msgspec.Struct, frozen=True):
     """A text; `id` is its 16 bytes."""
 
     id: bytes
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class FilesItem:
+class FilesItem(msgspec.Struct, frozen=True):
     """A file or folder; `given` is what the person wrote."""
 
     given: str
     argument: Argument
 
 
-@dataclass(frozen=True, slots=True)
-class StreamItem:
+class StreamItem(msgspec.Struct, frozen=True):
     """What a descriptor gives until its end, under a name."""
 
     name: str
     descriptor: int
 
 
-@dataclass(frozen=True, slots=True)
-class LinesItem:
+class LinesItem(msgspec.Struct, frozen=True):
     """Texts that come as the lines of a pipe do."""
 
     lines: Lines
@@ -47,8 +45,7 @@ class LinesItem:
     """The most bytes of one."""
 
 
-@dataclass(frozen=True, slots=True)
-class QueuedItem:
+class QueuedItem(msgspec.Struct, frozen=True):
     """What was put into the outbox earlier, and is queued: a text, or what one argument led to.
 
     Its rows stay queued meanwhile, for whichever process has a link.

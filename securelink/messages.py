@@ -9,8 +9,9 @@ from __future__ import annotations
 import enum
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TypeAlias
+
+import msgspec
 
 from securelink import endpoints, file_messages
 from securelink.endpoints import Endpoint
@@ -57,21 +58,18 @@ class RefusalCode(enum.IntEnum):
     BAD_NAME = 8
 
 
-@dataclass(frozen=True, slots=True)
-class Ready:
+class Ready(msgspec.Struct, frozen=True):
     """The server takes the link. `waiting` texts wait for the client."""
 
     name: str
     waiting: int
 
 
-@dataclass(frozen=True, slots=True)
-class Deny:
+class Deny(msgspec.Struct, frozen=True):
     """The server does not take the link, and does not say why."""
 
 
-@dataclass(frozen=True, slots=True)
-class Text:
+class Text(msgspec.Struct, frozen=True):
     """A text; `id` is 16 bytes, `sent_at` in milliseconds since 1970."""
 
     id: bytes
@@ -79,15 +77,13 @@ class Text:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
+class Receipt(msgspec.Struct, frozen=True):
     """The message with this ID is on the receiver's disk."""
 
     id: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(msgspec.Struct, frozen=True):
     """The message with this ID was not taken, for good or for now."""
 
     id: bytes
@@ -95,20 +91,17 @@ class Refused:
     code: int
 
 
-@dataclass(frozen=True, slots=True)
-class Ping:
+class Ping(msgspec.Struct, frozen=True):
     """Nothing, so that the other side hears something."""
 
 
-@dataclass(frozen=True, slots=True)
-class Close:
+class Close(msgspec.Struct, frozen=True):
     """The sender's last record; `count` is how many it sent, this one included."""
 
     count: int
 
 
-@dataclass(frozen=True, slots=True)
-class Announce:
+class Announce(msgspec.Struct, frozen=True):
     """Where the sender can be reached from now on; replaces what it announced before."""
 
     endpoints: tuple[Endpoint, ...]

@@ -12,9 +12,11 @@ import asyncio
 import contextlib
 import logging
 import random
-from dataclasses import dataclass, replace
 from itertools import chain
 from typing import TYPE_CHECKING
+
+import msgspec
+from msgspec.structs import replace
 
 from securelink import backoff, messages, window
 from securelink.answers import Settled, record
@@ -260,8 +262,7 @@ class Outgoing:
                     self._under_way[row.id] = link
 
 
-@dataclass(frozen=True, slots=True)
-class _Found:
+class _Found(msgspec.Struct, frozen=True):
     """What a look at the store has found: for one link, and no more than it has room for."""
 
     rows: list[OutboxRow]

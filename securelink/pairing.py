@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from securelink import invite as invites_text
 from securelink.clock import now_ms
@@ -70,8 +71,7 @@ def mint(
     return made
 
 
-@dataclass(frozen=True, slots=True)
-class Joined:
+class Joined(msgspec.Struct, frozen=True):
     """Whom we are paired with now, where it answered, and whether it was so before."""
 
     peer: KnownPeer

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from securelink.locks import is_held
 from securelink.store import inbox, links, outbox, outbox_files
@@ -16,8 +17,7 @@ if TYPE_CHECKING:
     from securelink.home import Home
 
 
-@dataclass(frozen=True, slots=True)
-class Presence:
+class Presence(msgspec.Struct, frozen=True):
     """One peer at this moment."""
 
     since: int | None

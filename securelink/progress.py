@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import enum
 from collections import deque
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+import msgspec
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,8 +40,7 @@ class Phase(enum.StrEnum):
     """All bytes have gone; the receiver puts them on its disk and says so."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Snapshot:
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """One or several files at one moment; sizes in bytes."""
 
     name: str
@@ -71,8 +71,7 @@ class Snapshot:
         return min(100 * self.done // self.size, 99) if self.size else None
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(msgspec.Struct, frozen=True):
     """What several moments tell."""
 
     rate: float | None

@@ -10,8 +10,9 @@ import asyncio
 import errno
 import logging
 import socket
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from securelink import descriptors, directory, events, reach
 from securelink.acceptor import BACKLOG, BATCH, Acceptor
@@ -46,8 +47,7 @@ TURNED_AWAY = 10
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class _Admitted:
+class _Admitted(msgspec.Struct, frozen=True):
     """A client that was let in, and what its link is for."""
 
     peer: KnownPeer

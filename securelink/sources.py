@@ -10,8 +10,9 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+import msgspec
 
 from securelink.errors import SourceChanged, SourceUnreadable, TransferError, UsageError
 from securelink.file_messages import OWNER_MODE
@@ -38,8 +39,7 @@ _ELSEWHERE = (errno.ELOOP, errno.ENOTDIR)
 """What the kernel says where a symbolic link stands for a file; and where one for a folder."""
 
 
-@dataclass(frozen=True, slots=True)
-class Argument:
+class Argument(msgspec.Struct, frozen=True):
     """A file or folder that a person named."""
 
     path: bytes
@@ -48,8 +48,7 @@ class Argument:
     """What it is called on the other side: the last component."""
 
 
-@dataclass(frozen=True, slots=True)
-class Skipped:
+class Skipped(msgspec.Struct, frozen=True):
     """Something that is not sent."""
 
     path: bytes

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from securelink.errors import TransferError
 from securelink.landing import part_path
@@ -20,8 +21,7 @@ if TYPE_CHECKING:
     from securelink.store.partials import Partial
 
 
-@dataclass(frozen=True, slots=True)
-class Unfinished:
+class Unfinished(msgspec.Struct, frozen=True):
     """One file of which a part is here, or was."""
 
     partial: Partial

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -17,8 +18,7 @@ if TYPE_CHECKING:
     from securelink.store.database import Database
 
 
-@dataclass(frozen=True, slots=True)
-class OpenedNode:
+class OpenedNode(msgspec.Struct, frozen=True):
     """Where a node's files are, what is configured, and its store; made by `open_node`."""
 
     home: Home
@@ -91,8 +91,7 @@ class OpenedNode:
         return Reach(True, written.port, tuple(dict.fromkeys(endpoints)))
 
 
-@dataclass(frozen=True, slots=True)
-class Reach:
+class Reach(msgspec.Struct, frozen=True):
     """Where a node can be reached."""
 
     running: bool

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from securelink.errors import UsageError
 
@@ -19,8 +20,7 @@ STREAM = "-"
 STREAM_NAME = "stream"
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(msgspec.Struct, frozen=True):
     """Everything that goes to each recipient. Made by `of`.
 
     Attributes:

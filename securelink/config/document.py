@@ -6,8 +6,9 @@ import difflib
 import os
 import re
 import tomllib
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from securelink.errors import ConfigError
 
@@ -16,8 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(msgspec.Struct, frozen=True):
     """Where a value comes from: in one word for `config`, and in full for an error."""
 
     origin: str
@@ -35,8 +35,7 @@ class Place:
         return self.error(f"unknown {what}", f"known here: {', '.join(known)}")
 
 
-@dataclass(frozen=True, slots=True)
-class Document:
+class Document(msgspec.Struct, frozen=True):
     """A parsed file."""
 
     file: Path

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from securelink import names
 from securelink.config import values
@@ -34,8 +35,7 @@ _PREFIX = "SECURELINK_"
 _PEER_KEYS = ("id", *map(str, Kind))
 
 
-@dataclass(frozen=True, slots=True)
-class LoadedConfig:
+class LoadedConfig(msgspec.Struct, frozen=True):
     """A configuration, and where each of its values comes from.
 
     `origin` has an entry for every dotted key, such as `server.port`, for every `peers.NAME` and

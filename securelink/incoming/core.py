@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from securelink.admission import BUSY, DISK_FULL
 from securelink.clock import now_ms
@@ -31,8 +32,7 @@ RESUME_BELOW = 1 << 20
 """Bytes that wait for the disk: reading pauses above the one, and goes on below the other."""
 
 
-@dataclass(frozen=True, slots=True)
-class Arriving:
+class Arriving(msgspec.Struct, frozen=True):
     """One file on its way to us, to be shown."""
 
     peer: str

@@ -5,8 +5,9 @@ Whatever belongs to one transfer carries its number on the link.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
+
+import msgspec
 
 from securelink.file_messages import Begin, Cancel, Chunk, End, Offer
 from securelink.store import inbox, partials
@@ -22,15 +23,13 @@ if TYPE_CHECKING:
 # ---- from the loop to the thread, beside what the sender says
 
 
-@dataclass(frozen=True, slots=True)
-class Drop:
+class Drop(msgspec.Struct, frozen=True):
     """A newer link wants this file: let go of it."""
 
     number: int
 
 
-@dataclass(frozen=True, slots=True)
-class Named:
+class Named(msgspec.Struct, frozen=True):
     """Under which name a group lands, or why that could not be written down."""
 
     group: bytes
@@ -39,24 +38,21 @@ class Named:
     name: str | Refusal
 
 
-@dataclass(frozen=True, slots=True)
-class Settled:
+class Settled(msgspec.Struct, frozen=True):
     """The store has taken note of it, or has not: then it must not lie under its name."""
 
     number: int
     stays: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Digested:
+class Digested(msgspec.Struct, frozen=True):
     """What is here of a file is digested; None if it could not be read, or need not."""
 
     number: int
     digest: bytes | None
 
 
-@dataclass(frozen=True, slots=True)
-class HangUp:
+class HangUp(msgspec.Struct, frozen=True):
     """The link has ended: nothing more comes."""
 
 
@@ -83,46 +79,40 @@ def cost(job: Job) -> int:
 # ---- from the thread to the loop
 
 
-@dataclass(frozen=True, slots=True)
-class Worked:
+class Worked(msgspec.Struct, frozen=True):
     """So much of what was handed over, as `cost` counts it, is done with."""
 
     cost: int
 
 
-@dataclass(frozen=True, slots=True)
-class Refuse:
+class Refuse(msgspec.Struct, frozen=True):
     """It is not taken."""
 
     number: int
     refusal: Refusal
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
+class Known(msgspec.Struct, frozen=True):
     """It was taken in before."""
 
     number: int
 
 
-@dataclass(frozen=True, slots=True)
-class Here:
+class Here(msgspec.Struct, frozen=True):
     """So many bytes of it, or of what it is compared with, are here."""
 
     number: int
     size: int
 
 
-@dataclass(frozen=True, slots=True)
-class Digest:
+class Digest(msgspec.Struct, frozen=True):
     """The SHA-256 of what is here."""
 
     number: int
     digest: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Gone:
+class Gone(msgspec.Struct, frozen=True):
     """The thread has let go of it: its part is closed, and its ID may come again."""
 
     number: int
@@ -131,8 +121,7 @@ class Gone:
 # ---- the same, for the store
 
 
-@dataclass(frozen=True, slots=True)
-class Landed:
+class Landed(msgspec.Struct, frozen=True):
     """A file or folder lies whole under its name."""
 
     number: int
@@ -161,8 +150,7 @@ class Landed:
         return seq is not None
 
 
-@dataclass(frozen=True, slots=True)
-class Same:
+class Same(msgspec.Struct, frozen=True):
     """Exactly this lies here already, from somewhere else: nothing was landed."""
 
     number: int
@@ -175,8 +163,7 @@ class Same:
         return True
 
 
-@dataclass(frozen=True, slots=True)
-class Began:
+class Began(msgspec.Struct, frozen=True):
     """A large file begins to arrive, from its first byte on.
 
     `noted` is set when its row is in the store, or can't be.
@@ -204,8 +191,7 @@ class Began:
         return True
 
 
-@dataclass(frozen=True, slots=True)
-class Synced:
+class Synced(msgspec.Struct, frozen=True):
     """The first bytes of a large file are on the disk, whatever happens to the machine."""
 
     id: bytes
@@ -218,8 +204,7 @@ class Synced:
         return True
 
 
-@dataclass(frozen=True, slots=True)
-class Forgotten:
+class Forgotten(msgspec.Struct, frozen=True):
     """The part of a large file is deleted."""
 
     id: bytes
@@ -229,8 +214,7 @@ class Forgotten:
         return partials.forget(conn, peer.key.raw, self.id)
 
 
-@dataclass(frozen=True, slots=True)
-class NameGroup:
+class NameGroup(msgspec.Struct, frozen=True):
     """This name is free for a group."""
 
     group: bytes

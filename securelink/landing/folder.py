@@ -7,8 +7,9 @@ import errno
 import fcntl
 import os
 import stat
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from securelink.errors import BadName, BadPlace, NoRoom
 
@@ -43,8 +44,7 @@ class Kind(enum.Enum):
     OTHER = "other"
 
 
-@dataclass(frozen=True, slots=True)
-class Existing:
+class Existing(msgspec.Struct, frozen=True):
     """Something that is there; `size` is in bytes, 0 unless it is a file."""
 
     kind: Kind

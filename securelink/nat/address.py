@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -28,8 +27,7 @@ if TYPE_CHECKING:
     from securelink.nat.route import Gateway
 
 
-@dataclass(frozen=True, slots=True)
-class PublicAddress:
+class PublicAddress(msgspec.Struct, frozen=True):
     """What was found."""
 
     told: events.PublicAddress | None

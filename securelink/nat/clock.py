@@ -6,8 +6,9 @@ import asyncio
 import random
 import time
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 
 def _now() -> float:
@@ -20,8 +21,7 @@ def _wall() -> int:
     return time.time_ns() // 1_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class Clock:
+class Clock(msgspec.Struct, frozen=True):
     """What this package knows of time."""
 
     now: Callable[[], float] = _now

@@ -10,7 +10,8 @@ from __future__ import annotations
 import enum
 import ipaddress
 from collections.abc import Callable
-from dataclasses import dataclass
+
+import msgspec
 
 from securelink import errors, events
 from securelink.nat.terms import Method, Protocol
@@ -63,8 +64,7 @@ class Reason(enum.StrEnum):
     NOT_MAPPED = "not-mapped"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Observations:
+class Observations(msgspec.Struct, frozen=True, kw_only=True):
     """What was seen. None stands for: not asked, or no answer."""
 
     port: int
@@ -97,8 +97,7 @@ class Observations:
     """UPnP could not be asked, as miniupnpc is not installed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Diagnosis:
+class Diagnosis(msgspec.Struct, frozen=True):
     """The verdict on one set of observations."""
 
     verdict: Verdict

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 from typing import TYPE_CHECKING, Self
 
 import msgspec
@@ -238,7 +237,7 @@ class Keeper:
         renews = not isinstance(client, UpnpClient) or (due and not mapping.borrowed)
         if renews:
             granted = await client.map(
-                dataclasses.replace(
+                msgspec.structs.replace(
                     wanted,
                     lease=self._request.lease,
                     description=self._book.description,

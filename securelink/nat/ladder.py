@@ -7,8 +7,9 @@ the best that can be found is a port that the router forwards.
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from securelink.errors import NoGateway, RouterSilent, UpnpMissing
 from securelink.nat import machine
@@ -87,10 +88,10 @@ class Ladder:
         found = self._verdict or diagnose(self._seen)
         if found.verdict is Verdict.MAPPED and port is Result.FAILED:
             hint = f"Free port {self._place.port}, or serve on another with --port."
-            return dataclasses.replace(found, hint=hint)
+            return msgspec.structs.replace(found, hint=hint)
         if found.verdict is Verdict.MAPPED and listening is Result.FAILED:
             hint = "Let serve listen on this computer's LAN address: see [server] host."
-            return dataclasses.replace(found, hint=hint)
+            return msgspec.structs.replace(found, hint=hint)
         return found
 
     async def _rung(self, name: str, check: Awaitable[Found]) -> Result:
@@ -104,7 +105,7 @@ class Ladder:
         return Rung(name, result, round(self._clock.now() - began, 3), evidence)
 
     def _note(self, **seen: Any) -> None:
-        self._seen = dataclasses.replace(self._seen, **seen)
+        self._seen = msgspec.structs.replace(self._seen, **seen)
 
     @property
     def _router(self) -> Gateway | None:

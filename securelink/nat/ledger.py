@@ -7,9 +7,10 @@ last to let go removes it.
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
 
 from securelink.nat.terms import Method, Wanted
 from securelink.store import mappings
@@ -64,7 +65,7 @@ class Ledger:
 
     async def leave(self, mapping: StoredMapping) -> None:
         """Leave a mapping to its lease: no start removes it any more."""
-        await self._store.run(mappings.replace, mapping, dataclasses.replace(mapping, owner=LEFT))
+        await self._store.run(mappings.replace, mapping, replace(mapping, owner=LEFT))
 
     async def all(self) -> list[StoredMapping]:
         """Every mapping of this node, whosever."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from securelink.errors import NatError, UpnpMissing
 from securelink.nat.diagnosis import Observations, diagnose
@@ -18,8 +19,7 @@ if TYPE_CHECKING:
     from securelink.store.mappings import StoredMapping
 
 
-@dataclass(frozen=True, slots=True)
-class Listing:
+class Listing(msgspec.Struct, frozen=True):
     """The ports that a router forwards."""
 
     rows: tuple[tuple[Entry, bool], ...]

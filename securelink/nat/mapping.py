@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from securelink import events
 from securelink.errors import (
@@ -44,8 +45,7 @@ async def _nothing() -> None:
     """For what is not ours to remove."""
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(msgspec.Struct, frozen=True):
     """What the user wants mapped."""
 
     port: int
@@ -80,13 +80,11 @@ class Mapping:
     """When to renew it, by the clock that it was made with, in seconds."""
     ends: float | None
     """When its lease ends, by that clock; None: never."""
-    row: StoredMapping = dataclasses.field(repr=False)
+    row: StoredMapping = field(repr=False)
     """As it is written down."""
     borrowed: bool = False
     """It was there before and is somebody else's: never removed by us."""
-    _release: Callable[[], Awaitable[None]] = dataclasses.field(
-        repr=False, compare=False, default=_nothing
-    )
+    _release: Callable[[], Awaitable[None]] = field(repr=False, compare=False, default=_nothing)
 
     async def release(self) -> None:
         """Remove it from the router.
@@ -97,8 +95,7 @@ class Mapping:
         await self._release()
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(msgspec.Struct, frozen=True):
     """What came of asking for a mapping."""
 
     seen: Observations
@@ -228,7 +225,7 @@ async def _map(
     others = ports.others(wanted.local.host, wanted.external_port) if request.any_port else ()
     taken: PortTaken | None = None
     for port in (wanted.external_port, *others):
-        asked = dataclasses.replace(wanted, external_port=port)
+        asked = msgspec.structs.replace(wanted, external_port=port)
         row = _row(client, asked, gateway, book, clock)
         # First on the disk: a crash from here on leaves nothing that nobody knows of.
         await book.note(row)
@@ -273,7 +270,7 @@ def written(row: StoredMapping, granted: Granted, clock: Clock) -> StoredMapping
     """Return *row* with what the router granted, as of now."""
     # By its description an entry is known as ours: a borrowed one must never pass for that.
     kept_as = "" if granted.borrowed else granted.description
-    return dataclasses.replace(
+    return msgspec.structs.replace(
         row,
         external=granted.external,
         lease=granted.lease,

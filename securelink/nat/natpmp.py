@@ -15,7 +15,8 @@ from __future__ import annotations
 import enum
 import ipaddress
 import struct
-from dataclasses import dataclass
+
+import msgspec
 
 from securelink.nat.terms import NotAnAnswer, Protocol, is_port
 
@@ -51,8 +52,7 @@ class OtherVersion(ValueError):
     """The server does not speak NAT-PMP; a PCP server answers like that."""
 
 
-@dataclass(frozen=True, slots=True)
-class MapRequest:
+class MapRequest(msgspec.Struct, frozen=True):
     """What a mapping request asks for; the internal address is the packet's own."""
 
     protocol: Protocol
@@ -63,8 +63,7 @@ class MapRequest:
     """Seconds; 0 deletes."""
 
 
-@dataclass(frozen=True, slots=True)
-class Response:
+class Response(msgspec.Struct, frozen=True):
     """What every response tells."""
 
     result: int
@@ -73,15 +72,13 @@ class Response:
     """Seconds since the router lost its mappings (section 3.6)."""
 
 
-@dataclass(frozen=True, slots=True)
-class AddressResponse(Response):
+class AddressResponse(Response, frozen=True):
     """The router's external address; it means something on success only."""
 
     address: str
 
 
-@dataclass(frozen=True, slots=True)
-class MapResponse(Response):
+class MapResponse(Response, frozen=True):
     """The mapping; port and lifetime mean something on success only."""
 
     external_port: int

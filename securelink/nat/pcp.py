@@ -16,7 +16,8 @@ from __future__ import annotations
 import enum
 import ipaddress
 import struct
-from dataclasses import dataclass
+
+import msgspec
 
 from securelink.nat.terms import NotAnAnswer, Protocol, is_port, packed_ipv4
 
@@ -62,8 +63,7 @@ class OtherVersion(ValueError):
     """The server does not speak this version of PCP; a NAT-PMP server answers like that."""
 
 
-@dataclass(frozen=True, slots=True)
-class MapRequest:
+class MapRequest(msgspec.Struct, frozen=True):
     """What a MAP request asks for."""
 
     client: str
@@ -78,8 +78,7 @@ class MapRequest:
     """Seconds; 0 deletes."""
 
 
-@dataclass(frozen=True, slots=True)
-class Response:
+class Response(msgspec.Struct, frozen=True):
     """What every response tells."""
 
     result: int
@@ -90,8 +89,7 @@ class Response:
     """Seconds since the server lost its state (section 8.5)."""
 
 
-@dataclass(frozen=True, slots=True)
-class MapResponse(Response):
+class MapResponse(Response, frozen=True):
     """The response to a MAP request; the external end means something on success only."""
 
     external_address: str

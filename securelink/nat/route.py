@@ -6,8 +6,9 @@ import socket
 import struct
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from securelink.errors import NoGateway
 from securelink.nat import pcp, ssdp
@@ -21,8 +22,7 @@ _ROUTE_TIMEOUT = 2.0
 _CHOOSE = "choose a network with --interface, or name the router with --gateway"
 
 
-@dataclass(frozen=True, slots=True)
-class Gateway:
+class Gateway(msgspec.Struct, frozen=True):
     """The router, and where it is asked; made by `find`, or by hand to ask somewhere else."""
 
     host: str

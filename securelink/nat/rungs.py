@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+
+import msgspec
 
 
 class Result(enum.StrEnum):
@@ -21,8 +22,7 @@ Found = tuple[Result, str]
 """What a check found, and what was seen, in a few words."""
 
 
-@dataclass(frozen=True, slots=True)
-class Rung:
+class Rung(msgspec.Struct, frozen=True):
     """One check."""
 
     name: str
@@ -33,8 +33,7 @@ class Rung:
     """What was seen, in a few words."""
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(msgspec.Struct, frozen=True):
     """Where this node listens, or would."""
 
     port: int

@@ -12,7 +12,8 @@ import ipaddress
 import struct
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+import msgspec
 
 from securelink.nat.terms import NotAnAnswer
 
@@ -38,16 +39,14 @@ _HEADER = struct.Struct(">HHI12s")
 _ATTRIBUTE = struct.Struct(">HH")
 
 
-@dataclass(frozen=True, slots=True)
-class BindingSuccess:
+class BindingSuccess(msgspec.Struct, frozen=True):
     """The server has seen our packet come from here."""
 
     host: str
     port: int
 
 
-@dataclass(frozen=True, slots=True)
-class BindingError:
+class BindingError(msgspec.Struct, frozen=True):
     """The server refused to say."""
 
     code: int

@@ -5,7 +5,8 @@ from __future__ import annotations
 import enum
 import ipaddress
 import typing
-from dataclasses import dataclass
+
+import msgspec
 
 from securelink.events import Address
 
@@ -58,8 +59,7 @@ def packed_ipv4(address: str) -> bytes:
     return ipaddress.IPv4Address(address).packed
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(msgspec.Struct, frozen=True):
     """A mapping that is asked for."""
 
     protocol: Protocol
@@ -76,8 +76,7 @@ class Wanted:
     """What the router made of that the last time; empty: not known."""
 
 
-@dataclass(frozen=True, slots=True)
-class Granted:
+class Granted(msgspec.Struct, frozen=True):
     """A mapping that the router says it has."""
 
     external: Address

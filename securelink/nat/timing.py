@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+
+import msgspec
 
 RETRANSMISSIONS = (0.25, 0.5, 1.0, 0.25)
 """How long to wait for an answer after each of the packets: 2 s in all (RFC 6886, section 3.1)."""
@@ -31,8 +32,7 @@ def retries() -> Iterator[float]:
         yield RETRIES[-1]
 
 
-@dataclass(frozen=True, slots=True)
-class Epoch:
+class Epoch(msgspec.Struct, frozen=True):
     """What a router said of how long it has kept its state, and when it said so."""
 
     server: int

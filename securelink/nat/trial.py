@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from securelink.errors import NatError
 from securelink.events import Address
@@ -23,8 +23,7 @@ if TYPE_CHECKING:
     from securelink.store.mappings import StoredMapping
 
 
-@dataclass(frozen=True, slots=True)
-class Trial:
+class Trial(msgspec.Struct, frozen=True):
     """What came of it."""
 
     result: Result
@@ -125,6 +124,6 @@ def _as_removed(found: Diagnosis, external: Address) -> Diagnosis:
             f"The router forwards TCP {external.host}:{external.port} to this computer when asked, "
             "not verified from the internet."
         )
-    return dataclasses.replace(
+    return msgspec.structs.replace(
         found, sentence=sentence, hint="Have it kept open: securelink serve --upnp."
     )

@@ -14,9 +14,10 @@ import queue
 import re
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from operator import methodcaller
 from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
 
 from securelink.errors import (
     MappingRefused,
@@ -66,8 +67,7 @@ _ERRORS: dict[str, tuple[type[NatError], str]] = {
 """miniupnpc's `strupnperror`, and the UPnP error codes of WANIPConnection:2, section 2.5."""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True):
     """One row of the router's table."""
 
     protocol: Protocol

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, TypeVar
 
+import msgspec
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey, MLKEM768PublicKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -25,8 +25,7 @@ KEMCIPHERTEXTLEN: Final = 1088
 Token: TypeAlias = Literal["e", "s", "ee", "es", "se", "ss", "e1", "ekem1"]
 
 
-@dataclass(frozen=True, slots=True)
-class HandshakePattern:
+class HandshakePattern(msgspec.Struct, frozen=True):
     """A handshake pattern (section 7; HFS, section 5).
 
     Attributes:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TypeAlias
+
+import msgspec
 
 from securelink.errors import SecurelinkError
 from securelink.file_messages import FileMessage
@@ -12,31 +13,26 @@ from securelink.identity import PublicKey
 from securelink.messages import Announce, Deny, Ready, Receipt, Refused, Text
 
 
-@dataclass(frozen=True, slots=True)
-class Proven:
+class Proven(msgspec.Struct, frozen=True):
     """Server: the client knows our public key."""
 
 
-@dataclass(frozen=True, slots=True)
-class Verified:
+class Verified(msgspec.Struct, frozen=True):
     """Client: the server holds the pinned key; `proceed` sends message 3."""
 
 
-@dataclass(frozen=True, slots=True)
-class Introduced:
+class Introduced(msgspec.Struct, frozen=True):
     """Server: the client holds `key`; the owner calls `admit` or `deny`."""
 
     key: PublicKey
     hello: ClientHello
 
 
-@dataclass(frozen=True, slots=True)
-class Closing:
+class Closing(msgspec.Struct, frozen=True):
     """The other side has sent its last; the owner finishes what it has read, then closes."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(msgspec.Struct, frozen=True):
     """Nothing more comes or goes; `error` is None after an orderly end. Always the last."""
 
     error: SecurelinkError | None

@@ -7,9 +7,10 @@ the index of the paths as small as what is unfinished.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
 
 from securelink.store import tries
 from securelink.store.outbox import marks
@@ -63,8 +64,7 @@ class Attempt(NamedTuple):
         return (self.size, self.mtime, self.inode) == is_now
 
 
-@dataclass(frozen=True, slots=True)
-class Terms:
+class Terms(msgspec.Struct, frozen=True):
     """On which terms rows are put, as `outbox_files.put` has them."""
 
     peer: bytes

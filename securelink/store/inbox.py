@@ -8,8 +8,9 @@ misses nothing and needs to compare nothing else.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import msgspec
 
 if TYPE_CHECKING:
     import sqlite3
@@ -36,8 +37,7 @@ _SELECT_SEQ = "SELECT inbox.seq FROM inbox"
 Kind: TypeAlias = Literal["text", "file", "folder"]
 
 
-@dataclass(frozen=True, slots=True)
-class InboxFile:
+class InboxFile(msgspec.Struct, frozen=True):
     """The file or folder that a message is."""
 
     name: str
@@ -50,8 +50,7 @@ class InboxFile:
     """32 bytes, of the whole content; None if it was not taken."""
 
 
-@dataclass(frozen=True, slots=True)
-class InboxMessage:
+class InboxMessage(msgspec.Struct, frozen=True):
     """One message as it stands in the inbox."""
 
     seq: int

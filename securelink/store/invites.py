@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from securelink.errors import UsageError
 
@@ -18,8 +19,7 @@ _SELECT = "SELECT token_hash, name, uses, uses_left, created_at, expires_at, rev
 _LABEL_SIZE = 8
 
 
-@dataclass(frozen=True, slots=True)
-class StoredInvite:
+class StoredInvite(msgspec.Struct, frozen=True):
     """One invite; whether it still holds, only this node decides."""
 
     token_hash: bytes

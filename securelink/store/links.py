@@ -6,8 +6,9 @@ nothing. A `send` doesn't strike its row out either, as its lock ends with it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from securelink.endpoints import Endpoint, Kind
 
@@ -17,8 +18,7 @@ if TYPE_CHECKING:
 _SELECT = "SELECT owner, number, peer, dialled, takes_files, kind, host, port, since FROM links"
 
 
-@dataclass(frozen=True, slots=True)
-class LinkRow:
+class LinkRow(msgspec.Struct, frozen=True):
     """One link."""
 
     owner: str

@@ -6,8 +6,9 @@ nobody knows of. Whether an owner still lives is told by its lock, not by this.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from securelink.events import Address
 from securelink.nat.terms import Method, Protocol
@@ -22,8 +23,7 @@ LEFT = ""
 """The owner of a mapping that was left to its lease on purpose."""
 
 
-@dataclass(frozen=True, slots=True)
-class StoredMapping:
+class StoredMapping(msgspec.Struct, frozen=True):
     """One mapping, asked for or granted."""
 
     owner: str

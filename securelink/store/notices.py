@@ -6,8 +6,9 @@ following their sequence; the rows themselves are in the outbox for as long.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 if TYPE_CHECKING:
     import sqlite3
@@ -20,8 +21,7 @@ BATCH = 256
 """Notices read at a time."""
 
 
-@dataclass(frozen=True, slots=True)
-class Notice:
+class Notice(msgspec.Struct, frozen=True):
     """One message or file that was not delivered."""
 
     seq: int

@@ -8,8 +8,9 @@ the file by size, mtime and inode. What becomes of a row is told by the function
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from securelink.store import attempts, outbox
 
@@ -39,8 +40,7 @@ _QUEUED = f"kind IN ('file', 'folder') AND {outbox.QUEUED}"
 _BATCH = 500  # times the columns: less than the 32,766 values that a statement may have
 
 
-@dataclass(frozen=True, slots=True)
-class FileRow:
+class FileRow(msgspec.Struct, frozen=True):
     """One file, folder or stream on its way."""
 
     seq: int
@@ -73,8 +73,7 @@ class FileRow:
     """Why it was refused or withdrawn, or why the peer would not take it for now."""
 
 
-@dataclass(frozen=True, slots=True)
-class NewFile:
+class NewFile(msgspec.Struct, frozen=True):
     """What is to be sent; the fields are those of `FileRow`."""
 
     name: str
@@ -86,8 +85,7 @@ class NewFile:
     mode: int
 
 
-@dataclass(frozen=True, slots=True)
-class Put:
+class Put(msgspec.Struct, frozen=True):
     """What `put` has made of one file."""
 
     seq: int

@@ -7,6 +7,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from securelink.errors import UsageError
 from securelink.ids import to_text
 from securelink.store import aging, tries
@@ -92,8 +94,7 @@ class Entry:
         return self.state in OPEN
 
 
-@dataclass(frozen=True, slots=True)
-class QueuedRow:
+class QueuedRow(msgspec.Struct, frozen=True):
     """A row that waits for any process with a link to its peer."""
 
     seq: int
@@ -194,8 +195,7 @@ def queued(conn: sqlite3.Connection, peer: bytes) -> list[QueuedRow]:
 # ---- inside
 
 
-@dataclass(frozen=True, slots=True)
-class _Row:
+class _Row(msgspec.Struct, frozen=True):
     id: bytes
     group: bytes | None
     peer: bytes

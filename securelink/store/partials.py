@@ -7,8 +7,9 @@ only after the machine was restarted does what was last put on the disk count in
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 if TYPE_CHECKING:
     import sqlite3
@@ -24,8 +25,7 @@ _SELECT = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Partial:
+class Partial(msgspec.Struct, frozen=True):
     """One file that has begun to arrive."""
 
     peer: bytes

@@ -8,8 +8,9 @@ it is returned only by functions that are asked for it.
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from securelink import names
 from securelink.errors import UnknownPeer, UsageError
@@ -22,8 +23,7 @@ if TYPE_CHECKING:
 _SELECT = "SELECT key, name, calls_itself, paired_at, last_seen, invite, pending FROM peers"
 
 
-@dataclass(frozen=True, slots=True)
-class Peer:
+class Peer(msgspec.Struct, frozen=True):
     """A pinned key under a name of our choosing."""
 
     key: bytes
@@ -53,16 +53,14 @@ class Verdict(enum.StrEnum):
     REVOKED = "invite revoked"
 
 
-@dataclass(frozen=True, slots=True)
-class Enrolment:
+class Enrolment(msgspec.Struct, frozen=True):
     """A verdict, and the peer if it was let in; the verdict is for our log alone."""
 
     verdict: Verdict
     peer: Peer | None
 
 
-@dataclass(frozen=True, slots=True)
-class Removed:
+class Removed(msgspec.Struct, frozen=True):
     """A peer that is no more, and what went with it."""
 
     peer: Peer

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import socket
 import threading
 from functools import partial
 
+import msgspec
 import pytest
 from fake_router import LOOPBACK, Row, running
 from held import HeldClock, in_loop, until
@@ -893,7 +893,7 @@ async def test_a_row_of_another_router_asks_nothing_of_this_one(
     ):
         await keeper.attempt()
         row = keeper.mapping.row
-        far = dataclasses.replace(row, owner="dead", gateway="192.168.9.9")
+        far = msgspec.structs.replace(row, owner="dead", gateway="192.168.9.9")
         await book.note(far)
         assert await clear_stale(book, Prober(held.clock), lambda: router.gateway) == []
         assert ("tcp", PORT) in router.table

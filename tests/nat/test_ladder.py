@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 
+import msgspec
 import pytest
 from fake_router import LOOPBACK, Row, running
 from held import HeldClock, in_loop
@@ -136,7 +136,7 @@ async def test_what_once_left_counts_for_its_lease(
             await keeper.attempt()
             row = keeper.mapping.row
             made_at = Clock().wall() - ago * 1000
-            left = dataclasses.replace(row, owner=LEFT, made_at=made_at)
+            left = msgspec.structs.replace(row, owner=LEFT, made_at=made_at)
             await keeper._book.replace(row, left)
         if ago > row.lease:
             router.table.clear()

@@ -125,12 +125,12 @@ async def test_a_lease_that_the_router_shortens_or_hides(held: HeldClock) -> Non
 )
 @in_loop
 async def test_nothing_out_of_range_is_sent(held: HeldClock, wrong: dict) -> None:
-    import dataclasses
+    import msgspec
 
     async with running() as router:
         client = await UpnpClient.open(router.gateway, held.clock)
         with pytest.raises(ValueError, match=r"port|lease|description"):
-            await client.map(dataclasses.replace(WANTED, **wrong))
+            await client.map(msgspec.structs.replace(WANTED, **wrong))
         assert "AddPortMapping" not in router.actions
         client.close()
 

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
-import dataclasses
 import sqlite3
 
+import msgspec
 import pytest
 
 from securelink.events import Address
@@ -27,7 +27,7 @@ ONE = StoredMapping(
 
 def test_one_row_for_each_port_of_an_owner(conn: sqlite3.Connection) -> None:
     others = [
-        dataclasses.replace(ONE, **change)
+        msgspec.structs.replace(ONE, **change)
         for change in (
             {"owner": "b"},
             {"method": Method.UPNP},
@@ -39,7 +39,7 @@ def test_one_row_for_each_port_of_an_owner(conn: sqlite3.Connection) -> None:
     for each in (ONE, *others):
         mappings.record(conn, each)
     assert mappings.list_all(conn) == [ONE, *others]
-    renewed = dataclasses.replace(ONE, made_at=2_000_000, external=Address("1.2.3.5", 24819))
+    renewed = msgspec.structs.replace(ONE, made_at=2_000_000, external=Address("1.2.3.5", 24819))
     mappings.record(conn, renewed)
     assert mappings.list_all(conn) == [*others, renewed]
     mappings.forget(conn, ONE)
@@ -49,13 +49,13 @@ def test_one_row_for_each_port_of_an_owner(conn: sqlite3.Connection) -> None:
 
 def test_another_port_was_granted(conn: sqlite3.Connection) -> None:
     mappings.record(conn, ONE)
-    granted = dataclasses.replace(ONE, external=Address("1.2.3.4", 4000))
+    granted = msgspec.structs.replace(ONE, external=Address("1.2.3.4", 4000))
     mappings.replace(conn, ONE, granted)
     assert mappings.list_all(conn) == [granted]
 
 
 def test_what_ended_long_ago_is_forgotten(conn: sqlite3.Connection) -> None:
-    permanent = dataclasses.replace(ONE, owner="p", lease=0)
+    permanent = msgspec.structs.replace(ONE, owner="p", lease=0)
     mappings.record(conn, ONE)
     mappings.record(conn, permanent)
     end = ONE.good_until()
@@ -78,7 +78,7 @@ def test_what_ended_long_ago_is_forgotten(conn: sqlite3.Connection) -> None:
 )
 def test_what_can_be_no_mapping(conn: sqlite3.Connection, change: dict) -> None:
     with pytest.raises(sqlite3.IntegrityError):
-        mappings.record(conn, dataclasses.replace(ONE, **change))
+        mappings.record(conn, msgspec.structs.replace(ONE, **change))
 
 
 def test_a_store_of_version_1_gets_the_table(path) -> None:

@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import itertools
 import sqlite3
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+from msgspec.structs import replace
 
 from securelink.errors import UsageError
 from securelink.store import attempts, outbox, outbox_files

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import struct
 import zlib
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -60,7 +60,7 @@ def test_pcp_requests_on_the_wire() -> None:
         + "000102030405060708090a0b" + "06000000" + "60f3" + "0fa0"
         + "00000000000000000000ffff00000000"
     )  # fmt: skip
-    udp = dataclasses.replace(REQUEST, protocol=Protocol.UDP, external_port=0, lifetime=0)
+    udp = msgspec.structs.replace(REQUEST, protocol=Protocol.UDP, external_port=0, lifetime=0)
     assert pcp.encode_map(udp)[36] == 17
 
 
@@ -80,7 +80,7 @@ def test_pcp_requests_on_the_wire() -> None:
 )
 def test_pcp_requests_that_can_be_none(change: dict) -> None:
     with pytest.raises(ValueError, match=r"."):
-        pcp.encode_map(dataclasses.replace(REQUEST, **change))
+        pcp.encode_map(msgspec.structs.replace(REQUEST, **change))
 
 
 def test_pcp_answers() -> None:
@@ -89,7 +89,7 @@ def test_pcp_answers() -> None:
     assert pcp.decode_map(pcp_answer() + bytes(8), REQUEST).external_port == 4001
     assert pcp.decode_announce(pcp_answer(opcode=0x80)[:24]) == pcp.Response(0, 1800, 77)
     gone = pcp_answer(lifetime=0, external=0)
-    assert pcp.decode_map(gone, dataclasses.replace(REQUEST, lifetime=0)).lifetime == 0
+    assert pcp.decode_map(gone, msgspec.structs.replace(REQUEST, lifetime=0)).lifetime == 0
     refused = pcp.decode_map(pcp_answer(result=2, external=0, address=bytes(16)), REQUEST)
     assert (refused.result, refused.external_address) == (pcp.ResultCode.NOT_AUTHORIZED, "")
     assert pcp.decode_map(pcp_answer(result=200), REQUEST).result == 200
@@ -191,7 +191,7 @@ def test_natpmp_requests_on_the_wire() -> None:
 )
 def test_natpmp_requests_that_can_be_none(change: dict) -> None:
     with pytest.raises(ValueError, match=r"."):
-        natpmp.encode_map(dataclasses.replace(ASKED, **change))
+        natpmp.encode_map(msgspec.structs.replace(ASKED, **change))
 
 
 def test_natpmp_answers() -> None:
@@ -200,7 +200,7 @@ def test_natpmp_answers() -> None:
     assert natpmp.decode_address(ADDRESS) == natpmp.AddressResponse(0, 77, "1.2.3.4")
     gone = natpmp.MapRequest(Protocol.TCP, 24819, 0, 0)
     assert natpmp.decode_map(natpmp_answer(external=0, lifetime=0), gone).external_port == 0
-    udp = dataclasses.replace(ASKED, protocol=Protocol.UDP)
+    udp = msgspec.structs.replace(ASKED, protocol=Protocol.UDP)
     assert natpmp.decode_map(natpmp_answer(opcode=129), udp).external_port == 4001
 
 
