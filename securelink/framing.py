@@ -13,7 +13,7 @@ from securelink.errors import FrameTooLong, MalformedRecord
 LENGTH_SIZE = 4
 LARGEST_BODY = 65535
 LARGEST_FRAME = LENGTH_SIZE + LARGEST_BODY
-SCRATCH_SIZE = 4 * LARGEST_FRAME
+SCRATCH_SIZE = 8 * LARGEST_FRAME
 """One read takes at most this much."""
 
 

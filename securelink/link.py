@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Self, cast
 from securelink.errors import LinkClosed, RemoteProtocolError
 from securelink.file_messages import TYPES as FILE_TYPES
 from securelink.messages import Announce, Receipt, Refused
-from securelink.session import Ended, Happening, Session
+from securelink.pacing import Pace
+from securelink.session import BATCH_SIZE, Ended, Happening, Session
 from securelink.states import ENDED, State
 
 if TYPE_CHECKING:
@@ -27,12 +28,6 @@ if TYPE_CHECKING:
     from securelink.messages import Text
     from securelink.session import FileSource
     from securelink.window import Window
-
-WRITE_BUFFER = 256 * 1024
-"""Bytes that may stand in our own buffer before sealing pauses."""
-
-NOT_SENT_LOW_WATER = 128 * 1024
-"""Bytes that the kernel takes beyond what it has sent: a receipt overtakes all the rest."""
 
 
 class Link(asyncio.BufferedProtocol):
@@ -52,6 +47,7 @@ class Link(asyncio.BufferedProtocol):
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._pace = Pace(self._loop.time())
         self._paused = False
         self._reading_paused = False
         self._sink: Callable[[FileMessage], None] | None = None
@@ -222,14 +218,13 @@ class Link(asyncio.BufferedProtocol):
         """asyncio: the connection is there."""
         # uvloop's transports are not asyncio's, they only behave like them.
         self._transport = transport = cast("asyncio.Transport", transport)
-        transport.set_write_buffer_limits(high=WRITE_BUFFER)
         peer = transport.get_extra_info("peername")
         if peer:
             self.remote = (peer[0], peer[1])
-        sock = transport.get_extra_info("socket")
         with contextlib.suppress(OSError):
+            sock = transport.get_extra_info("socket")
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, NOT_SENT_LOW_WATER)
+        self._keep_pace(transport)
         self._flush()
         self._set_timer()
 
@@ -350,10 +345,21 @@ class Link(asyncio.BufferedProtocol):
         transport = self._transport
         if transport is None or transport.is_closing():
             return False
-        data = self.session.data_to_send(self._loop.time())
+        now = self._loop.time()
+        data = self.session.data_to_send(now, max(BATCH_SIZE, self._pace.low_water))
         if data:
             transport.write(data)
+            if self._pace.sent(len(data), now):
+                self._keep_pace(transport)
         return bool(data)
+
+    def _keep_pace(self, transport: asyncio.Transport) -> None:
+        """Let a receipt overtake all but what leaves in a moment."""
+        low_water = self._pace.low_water
+        transport.set_write_buffer_limits(high=max(BATCH_SIZE, low_water))
+        with contextlib.suppress(OSError):
+            sock = transport.get_extra_info("socket")
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, low_water)
 
     def _set_timer(self) -> None:
         """Let the timer go off when the session is due, or before.

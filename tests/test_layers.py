@@ -17,7 +17,7 @@ ROWS: tuple[tuple[int, frozenset[str]], ...] = (
     (1, frozenset({"hello", "events", "invite", "gate"})),
     (1, frozenset({"nat", "nat.terms", "nat.timing", "nat.ports"})),
     (1, frozenset({"nat.pcp", "nat.natpmp", "nat.stun", "nat.ssdp"})),
-    (2, frozenset({"session", "transfer", "progress"})),
+    (2, frozenset({"session", "transfer", "progress", "pacing"})),
     (2, frozenset({"nat.diagnosis", "nat.rungs"})),
     (3, frozenset({"home", "config", "keyfile", "locks", "interfaces", "store", "link", "clock"})),
     (3, frozenset({"landing", "reading", "threads", "lines"})),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from securelink import framing
 from securelink.session.buffers import is_free
 
-ROOM = 256 * 1024 + framing.LENGTH_SIZE + framing.LARGEST_BODY
+ROOM = 512 * 1024 + framing.LENGTH_SIZE + framing.LARGEST_BODY
 """What is allocated at once when a large frame comes: it is not the last one."""
 
 LARGE = 16 * 1024

@@ -47,7 +47,7 @@ from securelink.states import Input, State
 from securelink.window import Window
 
 BATCH_SIZE = 256 * 1024
-"""About how many bytes `data_to_send` seals at once."""
+"""About how many bytes `data_to_send` seals at once, if nobody says otherwise."""
 
 _NONE: frozenset[int] = frozenset()
 _LENGTHS: dict[State, frozenset[int]] = {
@@ -258,15 +258,17 @@ class Session:
 
     # ---- bytes out
 
-    def data_to_send(self, now: float) -> bytes | memoryview:
+    def data_to_send(self, now: float, size: int = BATCH_SIZE) -> bytes | memoryview:
         """Sealed frames that are to leave now, in order; empty when nothing waits.
+
+        Of more than *size* bytes the rest waits for the next call.
 
         All of it must reach the connection before anything else does: a record that was sealed
         and not sent breaks the link.
         """
         if self._channel is not None and self.state in states.SENDING:
             rest = self._files.fill if self.state is State.OPEN else None
-            while len(self._out) < BATCH_SIZE and self._channel.seal(self._out, rest):
+            while len(self._out) < size and self._channel.seal(self._out, rest):
                 pass
         data = self._out.take()
         if data:

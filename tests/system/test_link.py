@@ -24,8 +24,9 @@ from securelink.file_messages import Accept, Begin, Cancel, Chunk, End, FileMess
 from securelink.hello import FEATURES, ClientHello
 from securelink.identity import Identity
 from securelink.limits import Limits
-from securelink.link import NOT_SENT_LOW_WATER, WRITE_BUFFER, Link
+from securelink.link import Link
 from securelink.messages import Announce, Deny, Ready, Receipt, Refused, Text
+from securelink.pacing import LARGEST
 from securelink.session import (
     BATCH_SIZE,
     Closing,
@@ -1040,8 +1041,8 @@ def test_one_batch_a_turn() -> None:
             sizes = []
             data_to_send = link.session.data_to_send
 
-            def counted(now: float) -> bytearray:
-                data = data_to_send(now)
+            def counted(now: float, size: int) -> bytearray:
+                data = data_to_send(now, size)
                 sizes.append(len(data))
                 return data
 
@@ -1083,11 +1084,11 @@ def test_a_full_buffer_stops_the_source() -> None:
             assert source.zeros == left
             # What a text stands behind at most, however large the file.
             sent = 64 * MIB - left
-            assert sent <= WRITE_BUFFER + BATCH_SIZE + NOT_SENT_LOW_WATER + 4 * MIB
+            assert sent <= 3 * LARGEST + 4 * MIB
             link.send(text(1))
             happened = await hand.read_until(lambda happened: text(1) in happened)
             before = sum(len(each.data) for each in happened if isinstance(each, Chunk))
-            assert before <= sent + WRITE_BUFFER + BATCH_SIZE
+            assert before <= sent + 2 * LARGEST
             happened = await hand.read_until(lambda _: not source.zeros)
             assert link.session.state is State.OPEN
 
@@ -1134,7 +1135,7 @@ def test_texts_go_to_and_fro_while_files_go_both_ways() -> None:
                 assert await server.receive() == [text(number)]
                 server.send(Receipt(message_id(number)))
                 assert await client.receive() == [Receipt(message_id(number))]
-            assert all(source.zeros < (1 << 40) - 20 * WRITE_BUFFER for source in sources)
+            assert all(source.zeros < (1 << 40) - 10 * LARGEST for source in sources)
 
     run(test)
 
