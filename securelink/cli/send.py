@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from securelink.cli.app import command_app, examples
+from securelink.cli.completion import peer_names
 from securelink.cli.options import Endpoint, Json, Quiet
 from securelink.errors import ExitCode, UsageError
 
@@ -57,7 +58,12 @@ def send(
     ] = False,
     to: Annotated[
         list[str] | None,
-        typer.Option("--to", metavar="NAME", help="Recipient; repeatable; me, all."),
+        typer.Option(
+            "--to",
+            metavar="NAME",
+            help="Recipient; repeatable; me, all.",
+            autocompletion=peer_names,
+        ),
     ] = None,
     endpoint: Endpoint = None,
     timeout: Annotated[

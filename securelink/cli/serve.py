@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -116,7 +117,7 @@ async def _serve(
 ) -> None:
     import asyncio
 
-    from securelink.cli.staying import progress_shown
+    from securelink.cli.staying import LAST_WORDS, progress_shown
     from securelink.service import Service
 
     output = screen.output
@@ -142,6 +143,10 @@ async def _serve(
                         return_when=asyncio.FIRST_COMPLETED,
                     )
                     settled.cancel()
+                    with contextlib.suppress(TimeoutError):
+                        # What the router said explains the addresses in it, so it stands above.
+                        async with asyncio.timeout(LAST_WORDS):
+                            await tell.written()
                 screen.invite(service, lonely=lonely)
             async with progress_shown(output, log, service.registry):
                 await running

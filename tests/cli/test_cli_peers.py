@@ -391,7 +391,8 @@ def test_completion_makes_nothing_and_says_nothing(node, tmp_path, capsys, monke
 
 
 @pytest.mark.parametrize(
-    "words", ["peers show", "peers remove alice", "peers rename", "inbox --from"]
+    "words",
+    ["peers show", "peers remove alice", "peers rename", "inbox --from", "send --to", "receive"],
 )
 def test_completion_in_a_shell(words, node, invited):
     done = subprocess.run(
