@@ -30,6 +30,7 @@
     ├─ StoreError                                 1
     │  ├─ StoreTooNew, StoreBusy, StoreFull       1
     ├─ TransferError                              1
+    │  ├─ NotAllTaken                             1
     │  ├─ SourceChanged, SourceUnreadable         1
     │  └─ PartInUse, FileExists, BadName, BadPlace, NoRoom
     ├─ AlreadyRunning, PortUnusable               1
@@ -235,6 +236,10 @@ class StoreFull(StoreError):
 
 class TransferError(SecurelinkError):
     """A file could not be carried over."""
+
+
+class NotAllTaken(TransferError):
+    """This node could not take everything that waited for it."""
 
 
 class SourceChanged(TransferError):

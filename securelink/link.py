@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from securelink.window import Window
 
 
+MOST_PUT_OFF = 1024
+"""IDs that are remembered of what was refused for now: a peer may bring it again and again."""
+
+
 class Link(asyncio.BufferedProtocol):
     """One encrypted duplex connection.
 
@@ -37,12 +41,14 @@ class Link(asyncio.BufferedProtocol):
         session: what the link speaks; read its state, but act through the link.
         remote: the other side's address and port, or None when it was gone at once.
         answers: how many receipts and refusals were sent.
+        put_off: the IDs of what this side has refused for now, and not taken since.
     """
 
     def __init__(self, session: Session, *, close_timeout: float) -> None:
         self.session = session
         self.remote: tuple[str, int] | None = None
         self.answers = 0
+        self.put_off: set[bytes] = set()
         self._close_timeout = close_timeout
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
@@ -145,8 +151,17 @@ class Link(asyncio.BufferedProtocol):
             raise LinkClosed("the link is ending")
         self._refuse_the_end()
         self.session.send(message)
-        self.answers += isinstance(message, Receipt | Refused)
+        if isinstance(message, Receipt | Refused):
+            self._count(message)
         self._flush_later()
+
+    def _count(self, answer: Receipt | Refused) -> None:
+        self.answers += 1
+        if isinstance(answer, Refused) and not answer.permanent:
+            if len(self.put_off) < MOST_PUT_OFF:
+                self.put_off.add(answer.id)
+        else:
+            self.put_off.discard(answer.id)
 
     def proceed(self) -> None:
         """Client: introduce ourselves to the server, which has shown that it holds its key.

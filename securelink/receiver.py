@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 from securelink import backoff
 from securelink.choice import choose
 from securelink.connect import FIRST_DELAY, LONGEST_DELAY, dial
-from securelink.errors import LinkTruncated, UnknownPeer, Unreachable, UsageError
+from securelink.errors import LinkTruncated, NotAllTaken, UnknownPeer, Unreachable, UsageError
 from securelink.incoming import recover
 from securelink.lookout import LOOK_AROUND_INTERVAL, LOOK_AROUND_PAUSE, Lookout, logged
 from securelink.registry import Registry
@@ -66,6 +66,7 @@ class Receiver:
         self._patience = patience
         self._failed = failed
         self._moved_at = 0.0
+        self._put_off = 0
 
     @classmethod
     async def open(
@@ -118,12 +119,18 @@ class Receiver:
         """Take what the server has for this node, and tell of all that is new here.
 
         Raises:
+            NotAllTaken: this node could not take something, such as with a full disk.
             PeerRefused, NotThem, Unreachable: there was no link, or none that held.
             UnknownPeer: the peer was removed.
             StoreError: the store fails.
         """
         await self._beside(self._take())
         await self._lookout.finish()
+        if self._put_off:
+            raise NotAllTaken(
+                f"{self._put_off} of what {self._peer.name} has could not be taken for now",
+                hint="it still waits there; make room on this disk, then repeat",
+            )
 
     async def aclose(self) -> None:
         """End all links in order."""
@@ -223,6 +230,7 @@ class Receiver:
                 await carriage.aclose()
                 error = await carrying
             if is_done:
+                self._put_off = carriage.put_off
                 return
             delay = next(delays)
             late = loop.time() + delay - self._moved_at

@@ -318,6 +318,11 @@ class Carriage:
         """How many texts and files were taken, or refused."""
         return self.link.answers
 
+    @property
+    def put_off(self) -> int:
+        """How many this side has refused for now, and not taken since."""
+        return len(self.link.put_off)
+
     async def run(self, early: Sequence[Happening] = ()) -> SecurelinkError | None:
         """Carry it until the link ends; return why, None after an orderly end.
 

@@ -352,6 +352,25 @@ def test_once_does_not_wait_for_files_that_it_refuses(machines: Machines, tmp_pa
     assert alice.states() == ["refused", "delivered"]
 
 
+def test_once_is_not_done_while_the_disk_is_full(
+    machines: Machines, small_disk: Path, tmp_path: Path
+) -> None:
+    alice, serving, _ = machines.pair()
+    bob = machines("bobby", small_disk / "bobby")
+    bob.join(alice.invite())
+    wait = ("send", "--json", "--to", "bobby", "--queue", "--timeout", "0.1")
+    assert alice.run(*wait, "--file", str(make_file(tmp_path / "a.bin", 6_000_000))).code == 75
+    assert alice.run(*wait, "hello").code == 75
+    done = bob.run("receive", "--once", "--json", SECURELINK_FILES_KEEP_FREE="0")
+    assert done.code == 1
+    failure = done.results[-1]
+    assert (failure["code"], failure["exit"]) == ("not-all-taken", 1)
+    assert failure["error"] == "1 of what alice has could not be taken for now"
+    assert bob.texts() == ["hello"], "the text came all the same"
+    assert "waiting" in alice.states()
+    assert serving.running
+
+
 @pytest.mark.parametrize("words", [("--once",), ()])
 def test_nobody_there(machines: Machines, words: tuple[str, ...]) -> None:
     _, serving, bob = machines.pair()
