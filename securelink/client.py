@@ -189,7 +189,7 @@ class Sending:
             connected = await self._dial(parcel)
             if connected is None:
                 continue
-            moved_at = parcel.moved_at
+            moved_at = parcel.rows.moved_at
             error = await self._over(connected, parcel)
             if parcel.is_done():
                 return
@@ -200,7 +200,7 @@ class Sending:
                 )
             if self._is_late(parcel):
                 raise error or LinkError("no receipt came in time")
-            if parcel.moved_at > moved_at:
+            if parcel.rows.moved_at > moved_at:
                 delays = backoff.delays(FIRST_DELAY, LONGEST_DELAY, random.random)
             # The link was ready and has ended: not at once again, should that repeat itself.
             await asyncio.sleep(next(delays))
@@ -256,11 +256,11 @@ class Sending:
         link = connected.link
         self._endpoint = connected.endpoint
         self._was_linked = True
-        parcel.begin_link()
+        parcel.rows.begin_link()
         outgoing = Outgoing(
             self._node,
             self._peer.key.raw,
-            own=parcel.own_texts,
+            own=parcel.rows.texts,
             settled=parcel.settled,
             drains=True,
         )
@@ -278,7 +278,7 @@ class Sending:
             dispatch = Dispatch(self._node, self._peer.key.raw, link, which, parcel)
 
         def wake() -> None:
-            outgoing.adopt(parcel.own_texts)
+            outgoing.adopt(parcel.rows.texts)
             if dispatch is not None:
                 dispatch.wake()
 
@@ -302,7 +302,7 @@ class Sending:
             return carrying.result() if carrying.done() else None
         finally:
             unsubscribe()
-            parcel.end_link()
+            parcel.rows.end_link()
             parcel.watch(lambda: None)
             await delivery.aclose()
             await carrying
@@ -319,12 +319,12 @@ class Sending:
         while not parcel.is_done() and not carrying.done():
             if dispatch is not None and dispatch.compares:
                 # The other side reads as much as is there, and we only see that it lives.
-                parcel.moved_at = loop.time()
+                parcel.rows.moved_at = loop.time()
             patience = self._patience(parcel, linked_at)
             if patience is not None and patience <= 0:
                 return
-            parcel.changed.clear()
-            moving = asyncio.create_task(parcel.changed.wait())
+            parcel.rows.changed.clear()
+            moving = asyncio.create_task(parcel.rows.changed.wait())
             try:
                 await asyncio.wait(
                     [carrying, moving], timeout=patience, return_when=asyncio.FIRST_COMPLETED
@@ -378,7 +378,7 @@ class Sending:
                 if parcel.is_done():
                     return
                 linked = await self._links_of_others()
-                is_stuck = not linked or loop.time() - parcel.moved_at > SHARE_PATIENCE
+                is_stuck = not linked or loop.time() - parcel.rows.moved_at > SHARE_PATIENCE
                 if self._dials and is_stuck:
                     if not self._queue:
                         await parcel.keep()
@@ -430,7 +430,7 @@ class Sending:
         """Give up the rows that are left; return those that may have left this machine."""
         # A row that is put while the call is cancelled is put all the same.
         await parcel.stop(finish=finish)
-        rows = parcel.open_rows()
+        rows = parcel.rows.seqs
         if not rows:
             return set()
         in_vain = None
@@ -471,13 +471,13 @@ class Sending:
         if self._timeout is None or (self._queue and parcel.reads_lines):
             # What is read from a pipe is queued as it comes, however long nobody is there.
             return None
-        return parcel.moved_at + self._timeout
+        return parcel.rows.moved_at + self._timeout
 
     def _patience(self, parcel: Parcel, linked_at: float) -> float | None:
         if self._timeout is None or parcel.is_idle:
             return None
         now = asyncio.get_running_loop().time()
-        return max(parcel.moved_at + self._timeout, linked_at + GRACE) - now
+        return max(parcel.rows.moved_at + self._timeout, linked_at + GRACE) - now
 
     def _is_late(self, parcel: Parcel) -> bool:
         deadline = None if parcel.is_idle else self._deadline(parcel)

@@ -154,12 +154,13 @@ def progress_of(parcels: list[Parcel]) -> Snapshot | None:
     totals = [tally.total for tally in files if tally.total is not None]
     return Snapshot(
         name=next(
-            (parcel.present for parcel in under_way if parcel.present), _label(files[0].item)
+            (parcel.rows.present for parcel in under_way if parcel.rows.present),
+            _label(files[0].item),
         ),
-        phase=min((parcel.phase for parcel in under_way), key=_ACTIVITY.index),
+        phase=min((parcel.rows.phase for parcel in under_way), key=_ACTIVITY.index),
         done=sum(tally.done for tally in files),
         resumed=sum(tally.resumed for tally in files),
-        moved=sum(parcel.moved for parcel in parcels),
+        moved=sum(parcel.rows.moved for parcel in parcels),
         size=sum(totals) if are_listed and len(totals) == len(files) else None,
         files_done=sum(tally.files_done for tally in files),
         files=sum(tally.files for tally in files) if are_listed else None,

@@ -21,7 +21,7 @@ from parties import (
 )
 from taking import Taker, behind_its_back, file_states, item, owners
 
-from securelink import client, dispatch, events, parcel, sources
+from securelink import client, dispatch, events, sources
 from securelink.client import Outcome, Sending
 from securelink.clock import new_id
 from securelink.directory import KnownPeer
@@ -39,6 +39,7 @@ from securelink.file_messages import Begin, Cancel, Chunk, End, Offer
 from securelink.ids import to_text
 from securelink.items import StreamItem, TextItem
 from securelink.messages import RefusalCode, Text
+from securelink.parcel import putting
 from securelink.store import outbox_files, peers
 
 if TYPE_CHECKING:
@@ -286,7 +287,7 @@ async def test_it_goes_on_over_the_next_link_and_what_was_there_counts_once(
         assert (tally.done, tally.total, tally.resumed) == (len(LARGE), len(LARGE), 5 * MIB)
         assert (tally.rows, tally.files, tally.files_done) == (1, 1, 1)
         assert sent.sending.parcel is not None
-        assert sent.sending.parcel.moved > len(LARGE) - 5 * MIB
+        assert sent.sending.parcel.rows.moved > len(LARGE) - 5 * MIB
 
 
 async def test_a_later_send_goes_on_with_what_an_earlier_one_began(
@@ -499,7 +500,7 @@ async def test_what_is_queued_and_refused_for_good_is_not_queued(
 async def test_all_of_a_folder_is_queued_also_for_one_who_refuses_at_once(
     parties: Parties, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parcel, "BATCH", 2)
+    monkeypatch.setattr(putting, "BATCH", 2)
     for number in range(20):
         make(tmp_path, f"many/{number}")
     async with parties.node("bob") as node, parties.node() as other:
@@ -584,7 +585,7 @@ async def test_what_both_sides_compare_may_take_longer_than_the_timeout(
 async def test_rows_that_cannot_be_put_are_told(
     parties: Parties, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, within: float | None
 ) -> None:
-    monkeypatch.setattr(parcel, "BATCH", 2)
+    monkeypatch.setattr(putting, "BATCH", 2)
     put, calls = outbox_files.put, []
 
     def fails_later(*args: Any, **kwargs: Any) -> Any:
@@ -612,7 +613,7 @@ async def test_rows_that_cannot_be_put_are_told(
 async def test_a_bug_while_rows_are_put_does_not_wait_for_ever(
     parties: Parties, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parcel, "BATCH", 2)
+    monkeypatch.setattr(putting, "BATCH", 2)
     put, calls = outbox_files.put, []
     linked = threading.Event()
 
@@ -703,7 +704,7 @@ async def test_cancelled_while_a_folder_is_walked(
         assert go_on.wait(10)
         return []
 
-    monkeypatch.setattr(parcel, "_next", slow)
+    monkeypatch.setattr(putting, "_next", slow)
     async with parties.node() as node:
         sent = Sent(node, NOWHERE, item(folder), timeout=None)
         await until(reached.is_set)
