@@ -224,6 +224,24 @@ class Parcel:
             for seq, sent in noted:
                 self.rows.noted(seq, sent)
 
+    async def until_settled(self) -> None:
+        """Return when other processes, or an earlier one, have settled every row.
+
+        Raises:
+            StoreError: the store does not tell.
+        """
+        changed = asyncio.Event()
+        unsubscribe = self._node.store.on_change(changed.set)
+        try:
+            while True:
+                await self.look()
+                if self.is_done():
+                    return
+                await changed.wait()
+                changed.clear()
+        finally:
+            unsubscribe()
+
     async def keep(self) -> None:
         """Leave what is not settled to other processes no longer.
 

@@ -26,9 +26,9 @@ from parties import (
     until,
 )
 
-from securelink import client, connect
+from securelink import connect
 from securelink.choice import choose
-from securelink.client import Outcome, Sending
+from securelink.client import Outcome, Sending, own, terms
 from securelink.clock import new_id
 from securelink.directory import ME, KnownPeer
 from securelink.endpoints import Endpoint, Kind
@@ -243,7 +243,7 @@ async def test_refused(parties: Parties, permanent: bool, state: str, hint: str 
 async def test_no_receipt_in_time_is_kept_for_the_next_link(
     parties: Parties, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client, "GRACE", 0.2)
+    monkeypatch.setattr(terms, "GRACE", 0.2)
     async with parties.node() as node, HandServer() as server:
         bob = KnownPeer("bob", BOB.public, (at(server.port),))
         message_id = new_id()
@@ -554,14 +554,14 @@ async def test_nothing_waits(parties: Parties) -> None:
     async with parties.node() as node, HandServer() as server:
         outcome, received, seconds = await outcome_and_received(node, server)
         assert (outcome.error, received) == (None, 0)
-        assert seconds < client.LINGER / 2
+        assert seconds < own.LINGER / 2
 
 
 async def test_waiting_texts_are_taken(parties: Parties) -> None:
     async with parties.node() as node, HandServer(waiting=3) as server:
         outcome, received, seconds = await outcome_and_received(node, server, "a", "b", "c")
         assert (outcome.error, received) == (None, 3)
-        assert seconds < client.LINGER / 2
+        assert seconds < own.LINGER / 2
         assert texts(node) == ["a", "b", "c"]
 
 
@@ -569,7 +569,7 @@ async def test_texts_that_do_not_come_are_waited_for_a_second_at_most(parties: P
     async with parties.node() as node, HandServer(waiting=3) as server:
         outcome, received, seconds = await outcome_and_received(node, server, "a")
         assert (outcome.error, received) == (None, 1)
-        assert client.LINGER * 0.8 < seconds < client.LINGER + 0.5
+        assert own.LINGER * 0.8 < seconds < own.LINGER + 0.5
 
 
 async def test_a_link_that_ends_while_texts_are_waited_for(parties: Parties) -> None:
@@ -582,7 +582,7 @@ async def test_a_link_that_ends_while_texts_are_waited_for(parties: Parties) -> 
         by_hand.link.abort()
         with Stopwatch() as watch:
             assert (await sending).error is None
-        assert watch.seconds < client.LINGER / 2
+        assert watch.seconds < own.LINGER / 2
 
 
 async def test_failed_attempts_are_told(parties: Parties) -> None:

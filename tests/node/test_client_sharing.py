@@ -23,8 +23,8 @@ from parties import (
 )
 from taking import Taker, file_states, item, put_files
 
-from securelink import client, outgoing, progressing
-from securelink.client import Outcome, Sending
+from securelink import outgoing, progressing
+from securelink.client import Outcome, Sending, others
 from securelink.clock import new_id
 from securelink.errors import NoReceipt, SecurelinkError, Unreachable
 from securelink.file_messages import Chunk
@@ -131,7 +131,7 @@ async def test_a_stream_goes_over_a_link_of_its_own(parties: Parties, tmp_path: 
 async def test_when_that_link_ends_it_is_dialled(
     parties: Parties, monkeypatch: pytest.MonkeyPatch, handed: bool
 ) -> None:
-    monkeypatch.setattr(client, "LOOK_INTERVAL", 0.05)
+    monkeypatch.setattr(others, "LOOK_INTERVAL", 0.05)
     async with shared(parties) as it:
         async with linked(it, standing=True) as by_hand:
             if not handed:
@@ -156,7 +156,7 @@ def _nobody_drains(_: object, it: Shared) -> None:
 async def test_a_process_that_is_killed_has_no_link_any_more(
     parties: Parties, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client, "LOOK_INTERVAL", 0.05)
+    monkeypatch.setattr(others, "LOOK_INTERVAL", 0.05)
     async with shared(parties) as it:
         dead = it.service.registry.row(BOB.public.raw, at(1), dialled=False, takes_files=True)
         await it.node.store.run(links.up, dead)
@@ -170,8 +170,8 @@ async def test_a_process_that_is_killed_has_no_link_any_more(
 async def test_a_link_that_carries_nothing_is_not_waited_for(
     parties: Parties, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client, "SHARE_PATIENCE", 0.2)
-    monkeypatch.setattr(client, "LOOK_INTERVAL", 0.05)
+    monkeypatch.setattr(others, "SHARE_PATIENCE", 0.2)
+    monkeypatch.setattr(others, "LOOK_INTERVAL", 0.05)
     async with shared(parties) as it, linked(it, standing=True) as silent:
         task = begin(it)
         await silent.hear(Text)

@@ -11,7 +11,8 @@ import pytest
 from parties import HandServer, Stopwatch, at, introduce, running, states, texts, until
 from test_parcel import NOWHERE, Sent, bob_at
 
-from securelink import client, lines
+from securelink import lines
+from securelink.client import terms
 from securelink.errors import NoReceipt, SourceUnreadable, Unreachable, UsageError
 from securelink.items import LinesItem
 from securelink.lines import Lines
@@ -209,7 +210,7 @@ SHORT = 1.0
 async def test_nothing_but_silence_for_longer_than_the_timeout(
     parties: Parties, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client, "GRACE", 0.0)
+    monkeypatch.setattr(terms, "GRACE", 0.0)
     async with parties.node() as node, HandServer() as server:
         with a_pipe() as pipe:
             # Neither before the first line, nor after it.
@@ -229,7 +230,7 @@ async def test_nothing_but_silence_for_longer_than_the_timeout(
 async def test_a_link_that_is_lost_in_the_silence(
     parties: Parties, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client, "GRACE", 0.0)
+    monkeypatch.setattr(terms, "GRACE", 0.0)
     async with parties.node() as node, HandServer() as server:
         with a_pipe() as pipe:
             sent = Sent(node, bob_at(server), pipe.item(), timeout=SHORT)
@@ -266,7 +267,7 @@ async def test_a_peer_that_goes_between_two_lines(parties: Parties) -> None:
 
 
 async def test_lines_without_a_receipt(parties: Parties, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "GRACE", 0.0)
+    monkeypatch.setattr(terms, "GRACE", 0.0)
     async with parties.node() as node, HandServer() as server:
         with a_pipe() as pipe:
             sent = Sent(node, bob_at(server), pipe.item(), timeout=0.3)

@@ -21,8 +21,8 @@ from parties import (
 )
 from taking import Taker, behind_its_back, file_states, item, owners
 
-from securelink import client, dispatch, events, sources
-from securelink.client import Outcome, Sending
+from securelink import dispatch, events, sources
+from securelink.client import Outcome, Sending, own, terms
 from securelink.clock import new_id
 from securelink.directory import KnownPeer
 from securelink.errors import (
@@ -250,7 +250,7 @@ async def test_what_is_refused_for_now_and_then_taken_is_delivered(
 async def test_a_version_that_knows_no_files(
     parties: Parties, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client, "FILES", 1 << 40)
+    monkeypatch.setattr(own, "FILES", 1 << 40)
     async with parties.node() as node, HandServer() as server:
         outcome = await Sent(node, bob_at(server), item(make(tmp_path))).outcome()
         assert isinstance(outcome.error, PeerRefused)
@@ -475,7 +475,7 @@ async def test_what_is_not_delivered_stays_queued(parties: Parties, tmp_path: Pa
 async def test_what_has_left_stays_queued_too(
     parties: Parties, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client, "GRACE", 0.1)
+    monkeypatch.setattr(terms, "GRACE", 0.1)
     async with parties.node() as node, HandServer() as server:
         sent = Sent(node, bob_at(server), item(make(tmp_path)), queue=True, timeout=0.2)
         await Taker(await server.call()).about(End, 0)
@@ -537,7 +537,7 @@ async def test_queued_files_of_before_go_first_if_they_may(
 async def test_the_timeout_counts_from_the_last_progress(
     parties: Parties, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client, "GRACE", 0.0)
+    monkeypatch.setattr(terms, "GRACE", 0.0)
     async with parties.node() as node, HandServer() as server:
         sent = Sent(node, bob_at(server), item(make(tmp_path, data=LARGE)), timeout=0.6)
         taker = Taker(await server.call())
@@ -560,7 +560,7 @@ async def test_the_timeout_counts_from_the_last_progress(
 async def test_what_both_sides_compare_may_take_longer_than_the_timeout(
     parties: Parties, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client, "GRACE", 0.0)
+    monkeypatch.setattr(terms, "GRACE", 0.0)
     path = make(tmp_path, data=LARGE)
     async with parties.node() as node, HandServer() as server:
         first = Sent(node, bob_at(server), item(path))
