@@ -11,35 +11,31 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import random
 from itertools import chain
 from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec.structs import replace
 
-from securelink import backoff, messages, window
+from securelink import messages, window
 from securelink.answers import Settled, record
 from securelink.clock import now_ms
 from securelink.errors import LinkClosed, StoreError
 from securelink.messages import RefusalCode, Refused, Text
+from securelink.resting import Rest
 from securelink.states import State as LinkState
 from securelink.store import outbox
 from securelink.store.outbox import OutboxRow, State
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Container, Iterable, Sequence
 
     from securelink.answers import Recorded
     from securelink.link import Link
     from securelink.locks import FileLock
     from securelink.node import Node
     from securelink.window import Window
-
-FIRST_REST = 1.0
-LONGEST_REST = 60.0
-"""Seconds for which a peer's rows rest after it has refused one for now."""
 
 LOCK_PAUSE = 1.0
 """Seconds until a drain lock that another process holds is tried again."""
@@ -77,8 +73,7 @@ class Outgoing:
         self._under_way: dict[bytes, Link] = {}
         self._wanted = asyncio.Event()
         self._more = False
-        self._rests: Iterator[float] | None = None
-        self._rest: asyncio.TimerHandle | None = None
+        self._rest = Rest(self._look_again)
         self._lock_pause: asyncio.TimerHandle | None = None
         self._feeding = asyncio.create_task(self._feed())
         self._feeding.add_done_callback(self._has_stopped)
@@ -119,9 +114,9 @@ class Outgoing:
         """Send no more."""
         self._feeding.cancel()
         await asyncio.wait([self._feeding])
-        for timer in (self._rest, self._lock_pause):
-            if timer is not None:
-                timer.cancel()
+        self._rest.close()
+        if self._lock_pause is not None:
+            self._lock_pause.cancel()
         self._give_the_lock_up()
 
     # ---- what came back
@@ -139,11 +134,11 @@ class Outgoing:
             if result.state is State.WAITING:
                 refused_for_now = True
             elif result.state is State.DELIVERED:
-                self._rests = None
+                self._rest.forget()
             if (settled := result.settled(link)) is not None:
                 self._tell(settled)
         if refused_for_now:
-            self._rest_a_while()
+            self._rest.begin()
         elif answers and self._more:
             self.wake()
 
@@ -152,7 +147,7 @@ class Outgoing:
         for answer in answers:
             self._under_way.pop(answer.id, None)
         if answers:
-            self._rest_a_while()
+            self._rest.begin()
 
     # ---- inside
 
@@ -161,17 +156,7 @@ class Outgoing:
             self._lock.release(unlink=True)
             self._lock = None
 
-    def _rest_a_while(self) -> None:
-        """Send nothing for a while, a longer one each time in a row."""
-        if self._rest is not None:
-            return
-        if self._rests is None:
-            self._rests = backoff.delays(FIRST_REST, LONGEST_REST, random.random)
-        loop = asyncio.get_running_loop()
-        self._rest = loop.call_later(next(self._rests), self._end_the_rest)
-
-    def _end_the_rest(self) -> None:
-        self._rest = None
+    def _look_again(self) -> None:
         self._more = False
         self.wake()
 
@@ -200,14 +185,14 @@ class Outgoing:
             await self._wanted.wait()
             self._wanted.clear()
             link = self._choose()
-            if link is None or self._rest is not None or not self._is_worth_reading(link):
+            if link is None or self._rest.is_on or not self._is_worth_reading(link):
                 continue
             try:
                 await self._send_what_fits(link)
             except StoreError as error:
                 # What is not sent stands in the store.
                 _log.warning("nothing is sent for a while: %s", error)
-                self._rest_a_while()
+                self._rest.begin()
 
     def _is_worth_reading(self, link: Link) -> bool:
         """Whether the store is to be read: not for the room of a single receipt.

@@ -33,7 +33,7 @@ ROWS: tuple[tuple[int, frozenset[str]], ...] = (
     (4, frozenset({"nat.keeper"})),
     (4, frozenset({"nat.trial", "nat.machine"})),
     (4, frozenset({"nat.ladder"})),
-    (4, frozenset({"node", "acceptor", "answers"})),
+    (4, frozenset({"node", "acceptor", "answers", "resting"})),
     (4, frozenset({"connect", "choice", "redialling", "outgoing", "following", "leaving"})),
     (4, frozenset({"dispatch", "incoming", "items"})),
     (4, frozenset({"delivery", "pairing", "parcel", "progressing"})),

@@ -24,7 +24,7 @@ from parties import (
 )
 
 from securelink import delivery as delivery_module
-from securelink import outgoing
+from securelink import resting
 from securelink.clock import new_id
 from securelink.delivery import MOST_ANNOUNCED, Delivery
 from securelink.directory import KnownPeer
@@ -183,7 +183,7 @@ async def test_a_real_full_disk(parties: Parties) -> None:
 async def test_the_other_nodes_full_disk_rests_this_nodes_queue(
     parties: Parties, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outgoing, "FIRST_REST", 0.05)
+    monkeypatch.setattr(resting, "FIRST_REST", 0.05)
     works = inbox.receive
     failing = True
 
@@ -200,7 +200,7 @@ async def test_the_other_nodes_full_disk_rests_this_nodes_queue(
     ):
         await put(alice, bob.identity.public, "hello")
         mail.outgoing.wake()
-        await until(lambda: mail.outgoing._rest is not None)
+        await until(lambda: mail.outgoing._rest.is_on)
         failing = False
         await until(lambda: states(alice) == ["delivered"])
         assert texts(bob) == ["hello"]

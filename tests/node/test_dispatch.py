@@ -21,7 +21,8 @@ from taking import (
     sha256,
 )
 
-from securelink import dispatch
+from securelink import resting
+from securelink.dispatch import ahead, core
 from securelink.errors import RemoteProtocolError, SourceChanged, SourceUnreadable, StoreBusy
 from securelink.file_messages import Accept, Begin, Cancel, Chunk, End, Offer, Prefix
 from securelink.messages import RefusalCode
@@ -169,7 +170,7 @@ async def test_no_more_are_under_way_than_the_other_side_takes(
 async def test_a_large_file_waits_until_its_end_is_near(
     parties: Parties, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dispatch, "HAND_AHEAD", MIB)
+    monkeypatch.setattr(core, "HAND_AHEAD", MIB)
     async with parties.node() as node:
         await put_files(node, make(tmp_path, data=LARGE))
         async with leading(node) as it:
@@ -236,7 +237,7 @@ async def test_of_a_row_that_is_withdrawn_no_more_goes(parties: Parties, tmp_pat
             await until(lambda: it.seen.has_nothing_left)
             it.taker.resume()
             await it.taker.about(Cancel, 0)
-            assert len(it.taker.data(0)) < len(LARGE) - dispatch.HAND_AHEAD
+            assert len(it.taker.data(0)) < len(LARGE) - core.HAND_AHEAD
             assert it.taker.heard(End) == []
 
 
@@ -383,7 +384,7 @@ async def test_what_is_answered_in_the_middle_is_cancelled(
 async def test_what_is_refused_for_now_rests_and_then_asks(
     parties: Parties, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dispatch, "FIRST_REST", 0.05)
+    monkeypatch.setattr(resting, "FIRST_REST", 0.05)
     async with parties.node() as node:
         await put_files(node, make(tmp_path))
         async with leading(node) as it:
@@ -488,7 +489,7 @@ async def test_a_link_that_is_cut_while_files_are_opened(
     parties: Parties, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reached, go_on = threading.Event(), threading.Event()
-    open_all = dispatch._open_all
+    open_all = ahead._open_all
 
     def slow(*args: object) -> object:
         opened = open_all(*args)  # type: ignore[arg-type]
@@ -499,7 +500,7 @@ async def test_a_link_that_is_cut_while_files_are_opened(
     async with parties.node() as node:
         for name in "abc":
             await put_files(node, make(tmp_path, name))
-        monkeypatch.setattr(dispatch, "_open_all", slow)
+        monkeypatch.setattr(ahead, "_open_all", slow)
         held = Held(tmp_path / "source")
         async with leading(node) as it:
             await until(reached.is_set)
@@ -737,7 +738,7 @@ async def test_a_source_that_cannot_be_compared(
 async def test_a_store_that_is_busy_for_a_while(
     parties: Parties, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
-    monkeypatch.setattr(dispatch, "FIRST_REST", 0.05)
+    monkeypatch.setattr(resting, "FIRST_REST", 0.05)
     place, name = {
         "read": (outbox_files, "own"),
         "note": (outbox_files, "begin"),
@@ -779,7 +780,7 @@ async def test_a_store_that_is_busy_for_a_while(
 async def test_an_answer_that_cannot_be_written_is_asked_for_again(
     parties: Parties, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dispatch, "FIRST_REST", 0.05)
+    monkeypatch.setattr(resting, "FIRST_REST", 0.05)
     real = outbox.delivered
     failed = []
 
@@ -839,7 +840,7 @@ async def test_a_refusal_that_crosses_with_a_cancel(
     parties: Parties, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The file waits to be offered again when the answer to its first offer comes."""
-    monkeypatch.setattr(dispatch, "FIRST_REST", 0.01)
+    monkeypatch.setattr(resting, "FIRST_REST", 0.01)
     real = outbox.hand
     failed = []
     go_on = threading.Event()
@@ -860,7 +861,7 @@ async def test_a_refusal_that_crosses_with_a_cancel(
             first = await it.taker.offer(0)
             it.taker.pause()
             go_on.set()
-            await until(lambda: [each.row.seq for each in it.dispatch._ready] == [2, 3, 1])
+            await until(lambda: [each.row.seq for each in it.dispatch._files._ready] == [2, 3, 1])
             it.taker.refuse(first, RefusalCode.TOO_LARGE, permanent=True)
             await it.seen.ended()
             it.taker.resume()

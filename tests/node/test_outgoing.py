@@ -21,7 +21,7 @@ from parties import (
     until,
 )
 
-from securelink import answers, backoff, outgoing
+from securelink import answers, backoff, outgoing, resting
 from securelink.errors import LinkTruncated, StoreBusy
 from securelink.limits import Limits
 from securelink.link import Link
@@ -440,7 +440,7 @@ async def test_a_refusal_for_now_rests_the_queue_and_goes_again(
     parties: Parties, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # It ends when the test says so, and not while it still looks.
-    monkeypatch.setattr(outgoing, "FIRST_REST", 3600.0)
+    monkeypatch.setattr(resting, "FIRST_REST", 3600.0)
     rests = rests_drawn(monkeypatch)
     async with parties.node() as node, carried(node) as (mail, bob):
         await say(node, mail, *(f"text {number}" for number in range(50)))
@@ -450,7 +450,7 @@ async def test_a_refusal_for_now_rests_the_queue_and_goes_again(
         await say(node, mail, "later")
         # Fifty refusals at once are one reason to rest, not fifty.
         assert len(rests) == 1
-        mail.outgoing._end_the_rest()
+        mail.outgoing._rest._end()
         again = (await bob.hear(Text, 101))[50:]
         assert [each.id for each in again[:50]] == [each.id for each in texts]
         assert again[50].text == "later"
@@ -462,7 +462,7 @@ async def test_a_refusal_for_now_rests_the_queue_and_goes_again(
 async def test_rests_grow_until_something_is_taken(
     parties: Parties, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outgoing, "FIRST_REST", 0.05)
+    monkeypatch.setattr(resting, "FIRST_REST", 0.05)
     monkeypatch.setattr("random.random", lambda: 0.0)
     rests = rests_drawn(monkeypatch)
     async with parties.node() as node, carried(node) as (mail, bob):
@@ -511,7 +511,7 @@ def test_every_code_has_a_reason_and_unknown_ones_have_their_number() -> None:
 async def test_sending_goes_on_when_our_own_store_works_again(
     parties: Parties, monkeypatch: pytest.MonkeyPatch, failing: str
 ) -> None:
-    monkeypatch.setattr(outgoing, "FIRST_REST", 0.02)
+    monkeypatch.setattr(resting, "FIRST_REST", 0.02)
     failures = 2
     works = getattr(outbox, failing)
 
@@ -532,7 +532,7 @@ async def test_sending_goes_on_when_our_own_store_works_again(
 async def test_a_receipt_that_could_not_be_written_has_its_text_go_again(
     parties: Parties, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outgoing, "FIRST_REST", 0.02)
+    monkeypatch.setattr(resting, "FIRST_REST", 0.02)
     works = outbox.delivered
 
     def fails(*args: object, **kwargs: object) -> int | None:

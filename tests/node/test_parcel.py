@@ -21,7 +21,7 @@ from parties import (
 )
 from taking import Taker, behind_its_back, file_states, item, owners
 
-from securelink import dispatch, events, sources
+from securelink import events, resting, sources
 from securelink.client import Outcome, Sending, own, terms
 from securelink.clock import new_id
 from securelink.directory import KnownPeer
@@ -228,7 +228,7 @@ async def test_what_is_refused_for_now_ends_the_rest_of_its_item(
 async def test_what_is_refused_for_now_and_then_taken_is_delivered(
     parties: Parties, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dispatch, "FIRST_REST", 0.05)
+    monkeypatch.setattr(resting, "FIRST_REST", 0.05)
     async with parties.node() as node, HandServer() as server:
         small, large = make(tmp_path, "small"), make(tmp_path, "large", LARGE)
         sent = Sent(node, bob_at(server), item(small), item(large))
