@@ -30,6 +30,7 @@ ROWS: tuple[tuple[int, frozenset[str]], ...] = (
     (4, frozenset({"admission", "claims", "unfinished"})),
     (4, frozenset({"nat.ledger", "nat.probe"})),
     (4, frozenset({"nat.mapping", "nat.sweep", "nat.address", "nat.listing"})),
+    (4, frozenset({"nat.telling"})),
     (4, frozenset({"nat.keeper"})),
     (4, frozenset({"nat.trial", "nat.machine"})),
     (4, frozenset({"nat.ladder"})),

@@ -18,10 +18,11 @@ from securelink import events
 from securelink.errors import NatError, NoGateway, StoreError
 from securelink.nat import ledger, route
 from securelink.nat.clock import Clock
-from securelink.nat.diagnosis import AddressKind, Observations, Reason, Verdict, kind_of
+from securelink.nat.diagnosis import AddressKind, Observations, Verdict, kind_of
 from securelink.nat.mapping import Attempt, Request, acquire, of, written
 from securelink.nat.probe import Prober, methods_of
 from securelink.nat.sweep import sweep
+from securelink.nat.telling import Telling, event_of
 from securelink.nat.timing import RETRIES, retries
 from securelink.nat.upnp import UpnpClient
 
@@ -74,7 +75,7 @@ class Keeper:
         request: what to map.
         find: finds the gateway, now and whenever it may have changed; raises NoGateway.
         prober: the methods to try.
-        tell: takes events: `Mapped`, `MappingFailed`, `MappingLost`, `PublicAddress`.
+        tell: takes the events that `Telling` makes.
 
     Attributes:
         mapping: what holds at present, also when it is of no use, as behind a second NAT.
@@ -97,14 +98,12 @@ class Keeper:
         self._find = find
         self._prober = prober
         self._clock: Clock = prober.clock
-        self._tell = tell
+        self._telling = Telling(tell)
         self._gateway: Gateway | None = None
         self._client: Client | None = None
         self._nonce: bytes | None = None
         self._location = ""
         self._missed = False
-        self._told: events.Event | None = None
-        self._told_address: events.PublicAddress | None = None
         self._judged = asyncio.Event()
 
     @classmethod
@@ -316,14 +315,12 @@ class Keeper:
             self._client.close()
             self._client = None
 
-    # ---- telling
+    # ---- what came of it
 
     def _lose(self, reason: str) -> None:
-        """Tell that what was told of holds no longer."""
+        """Nothing is mapped any more, and who was told of a mapping is told that."""
         self.mapping = None
-        if isinstance(self._told, events.Mapped):
-            self._told = events.MappingLost(reason=reason)
-            self._tell(self._told)
+        self._telling.lost(reason)
 
     def _conclude(self, attempt: Attempt) -> None:
         """Take what came of an attempt, and tell what is new about it."""
@@ -334,17 +331,15 @@ class Keeper:
         if attempt.restarted or self._has_moved(attempt.client):
             self._lose("the router was restarted")
         self.diagnosis = attempt.diagnosis
-        told = self._event(attempt.mapping, attempt.diagnosis)
-        if not isinstance(told, events.Mapped):
+        event = event_of(attempt.mapping, attempt.diagnosis)
+        if not isinstance(event, events.Mapped):
             self._lose(attempt.diagnosis.sentence.removesuffix("."))
         self.mapping = attempt.mapping
         self._client = attempt.client
         if attempt.mapping is not None:
             self._nonce = attempt.mapping.row.nonce
-        self._tell_address(attempt)
-        if told is not None and _lasting(told) != _lasting(self._told):
-            self._tell(told)
-        self._told = told
+        self._telling.address(attempt.public_address())
+        self._telling.concluded(event)
         self._judged.set()
 
     def _has_moved(self, client: Client | None) -> bool:
@@ -357,36 +352,3 @@ class Keeper:
     def _may_still_hold(self) -> bool:
         mapping = self.mapping
         return mapping is not None and (mapping.ends is None or self._clock.now() < mapping.ends)
-
-    def _event(self, mapping: Mapping | None, diagnosis: Diagnosis) -> events.Event | None:
-        if diagnosis.verdict is not Verdict.MAPPED:
-            return events.MappingFailed(
-                verdict=diagnosis.verdict,
-                reason=diagnosis.reason,
-                sentence=diagnosis.sentence,
-                hint=diagnosis.hint,
-            )
-        if mapping is None:
-            return None
-        good_until = mapping.good_until
-        return events.Mapped(
-            method=mapping.method,
-            protocol=mapping.protocol,
-            external=mapping.external,
-            local=mapping.local,
-            good_until=None if good_until is None else events.rfc3339(good_until),
-            note=None if diagnosis.reason is Reason.MAPPED else diagnosis.sentence,
-        )
-
-    def _tell_address(self, attempt: Attempt) -> None:
-        told = attempt.public_address()
-        if told is not None and told != self._told_address:
-            self._told_address = told
-            self._tell(told)
-
-
-def _lasting(event: events.Event | None) -> events.Event | None:
-    """The event without what changes with each renewal."""
-    if isinstance(event, events.Mapped):
-        return msgspec.structs.replace(event, good_until=None)
-    return event
