@@ -165,6 +165,7 @@ class Delivery:
         if not (texts or answers or announced):
             return
         of_files = [self._is_of_file(each) for each in answers]
+        self._outgoing.recording(list(_where(answers, of_files, wanted=False)))
         try:
             results = await self._node.store.run(self._record, texts, answers, announced)
         except StoreError as error:

@@ -71,6 +71,7 @@ class Outgoing:
         self._lock: FileLock | None = None
         self._links: dict[Link, bool] = {}
         self._under_way: dict[bytes, Link] = {}
+        self._recording: set[bytes] = set()
         self._wanted = asyncio.Event()
         self._more = False
         self._rest = Rest(self._look_again)
@@ -121,6 +122,10 @@ class Outgoing:
 
     # ---- what came back
 
+    def recording(self, answers: Sequence[messages.Receipt | Refused]) -> None:
+        """These are being written down: `recorded` tells of their rows, `unrecorded` nothing."""
+        self._recording.update(answer.id for answer in answers)
+
     def recorded(
         self,
         answers: Sequence[messages.Receipt | Refused],
@@ -131,6 +136,10 @@ class Outgoing:
         refused_for_now = False
         for answer, result in zip(answers, results, strict=True):
             self._under_way.pop(answer.id, None)
+            self._recording.discard(answer.id)
+            if result.seq is None:
+                # Another process was faster, and what it wrote is told by a look.
+                self.wake()
             if result.state is State.WAITING:
                 refused_for_now = True
             elif result.state is State.DELIVERED:
@@ -146,6 +155,7 @@ class Outgoing:
         """These could not be written down: their messages go again, and are answered again."""
         for answer in answers:
             self._under_way.pop(answer.id, None)
+            self._recording.discard(answer.id)
         if answers:
             self._rest.begin()
 
@@ -223,6 +233,7 @@ class Outgoing:
             queued=self._lock is not None,
             own=tuple(self._own),
             under_way=frozenset(self._under_way),
+            recording=frozenset(self._recording),
             room=link.room(),
             longest=link.session.max_message,
         )
@@ -263,14 +274,15 @@ def _choose_rows(
     queued: bool,
     own: Iterable[int],
     under_way: Container[bytes],
+    recording: Container[bytes],
     room: Window,
     longest: int,
 ) -> _Found:
     """Rows to send now, in order, the queued ones first; in the store's thread."""
     found = _Found([], [], [], more=False)
-    own_rows = (row for seq in own if (row := _own_row(conn, seq, found.settled)) is not None)
+    own_rows = (_own_row(conn, seq, recording, found.settled) for seq in own)
     for row in chain(outbox.queued(conn, peer) if queued else (), own_rows):
-        if row.id in under_way:
+        if row is None or row.id in under_way:
             continue
         size = len(row.text.encode())
         if size > longest:
@@ -283,14 +295,19 @@ def _choose_rows(
     return found
 
 
-def _own_row(conn: sqlite3.Connection, seq: int, settled: list[Settled]) -> OutboxRow | None:
+def _own_row(
+    conn: sqlite3.Connection, seq: int, recording: Container[bytes], settled: list[Settled]
+) -> OutboxRow | None:
     """An own row that is on its way; one that another process has settled goes into `settled`.
 
-    One that is shared or queued goes in the order of the queue, with it.
+    One that is shared or queued goes in the order of the queue, with it. Of one that is being
+    settled here at this moment nothing is said: that it was over our link, a look can't tell.
     """
     row = outbox.get(conn, seq)
     if row is not None and row.state in {State.WAITING, State.HANDED}:
         return None if row.shared or row.owner is None else row
+    if row is not None and row.id in recording:
+        return None
     if row is not None:
         settled.append(Settled(seq, row.state, None, row.reason))
     else:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from securelink import clock, directory, interfaces
 from securelink.choice import choose
@@ -55,8 +56,7 @@ LASTING = 30.0
 """Seconds from which on a link counts as one that held: the next delays are short again."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Known:
+class _Known(msgspec.Struct, frozen=True):
     """What the store and the configuration say of the peer at one moment."""
 
     peer: KnownPeer

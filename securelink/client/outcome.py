@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from securelink.errors import LinkClosed, LinkError, LinkTruncated, NoReceipt, Unreachable
 
@@ -14,8 +15,7 @@ if TYPE_CHECKING:
     from securelink.items import Tally
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True):
     """What became of one item for one recipient.
 
     Attributes:

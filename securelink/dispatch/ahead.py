@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
 
 from securelink import sources
 from securelink.clock import now_ms
@@ -25,8 +26,7 @@ SMALL = 1 << 20
 """A file of at most so many bytes is handed as soon as it is opened."""
 
 
-@dataclass(frozen=True, slots=True)
-class Which:
+class Which(msgspec.Struct, frozen=True):
     """Which rows are to go.
 
     Attributes:

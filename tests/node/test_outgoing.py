@@ -22,10 +22,11 @@ from parties import (
 )
 
 from securelink import answers, backoff, outgoing, resting
+from securelink.answers import Recorded
 from securelink.errors import LinkTruncated, StoreBusy
 from securelink.limits import Limits
 from securelink.link import Link
-from securelink.messages import RefusalCode, Refused, Text
+from securelink.messages import Receipt, RefusalCode, Refused, Text
 from securelink.outgoing import Outgoing
 from securelink.store import outbox
 from securelink.store.outbox import State, queue
@@ -219,6 +220,41 @@ async def test_an_own_row_that_was_settled_elsewhere_is_told(parties: Parties) -
                 (delivered, State.DELIVERED, None),
                 (cancelled, State.WITHDRAWN, None),
             ]
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+async def test_what_is_being_settled_here_is_told_once_and_by_whom_it_was(
+    parties: Parties, monkeypatch: pytest.MonkeyPatch, elsewhere: bool
+) -> None:
+    looks = 0
+    look = outgoing._choose_rows
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        nonlocal looks
+        looks += 1
+        return look(*args, **kwargs)
+
+    monkeypatch.setattr(outgoing, "_choose_rows", counted)
+    async with parties.node() as node:
+        seq = await put(node, BOB.public, "hello", owner=node.owner)
+        async with carried(node, own=[seq]) as (mail, bob):
+            (text,) = await bob.hear(Text)
+            receipt = Receipt(text.id)
+            mail.outgoing.recording([receipt])
+            await node.store.run(answers.record, BOB.public.raw, [receipt])
+            # It is committed, and a look comes before this process has heard of that.
+            before = looks
+            mail.outgoing.wake()
+            await until(lambda: looks > before)
+            await node.store.read(outbox.get, seq)
+            assert mail.settled == []
+            found = None if elsewhere else seq
+            (link,) = mail.outgoing._links
+            mail.outgoing.recorded([receipt], [Recorded(found, State.DELIVERED)], link)
+            await until(lambda: bool(mail.settled))
+            (settled,) = mail.settled
+            assert (settled.seq, settled.state) == (seq, State.DELIVERED)
+            assert settled.link is (None if elsewhere else link)
 
 
 # ---- the drain lock

@@ -25,6 +25,7 @@ from securelink import events, receiver, redialling
 from securelink.clock import now_ms
 from securelink.endpoints import Endpoint, Kind
 from securelink.errors import (
+    NotAllTaken,
     NotThem,
     PeerRefused,
     StoreBusy,
@@ -377,7 +378,7 @@ async def test_what_does_not_come_is_not_waited_for(
             ]
 
 
-async def test_what_is_refused_is_not_waited_for(
+async def test_what_is_refused_for_now_is_not_waited_for_and_not_forgotten(
     parties: Parties, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object, **__: object) -> None:
@@ -392,7 +393,7 @@ async def test_what_is_refused_is_not_waited_for(
                 bob.say("hello")
                 await bob.hear(Refused)
                 await goodbye(bob)
-                assert await end_of(run) is None
+                assert isinstance(await end_of(run), NotAllTaken)
         assert watch.seconds < receiver.QUIET
 
 

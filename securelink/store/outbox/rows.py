@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 if TYPE_CHECKING:
     import sqlite3
@@ -67,8 +68,7 @@ SELECT = (
 _STATES = "SELECT seq, state, reason FROM outbox"
 
 
-@dataclass(frozen=True, slots=True)
-class OutboxRow:
+class OutboxRow(msgspec.Struct, frozen=True):
     """One message on its way."""
 
     seq: int
