@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from securelink.cli import progress
 from securelink.cli.failures import Interrupted, Terminated
@@ -16,7 +16,7 @@ from securelink.node import Node
 from securelink.progress import incoming
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Callable, Coroutine
 
     from securelink.cli.logs import LogThread
     from securelink.cli.output import Output
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from securelink.home import Home
     from securelink.progress import Snapshot
     from securelink.registry import Registry
+
+LAST_WRITES = 1.0
+"""Seconds for which the end waits for other processes that write to the store."""
 
 LAST_WORDS = 0.5
 """Seconds that the last events have to be written."""
@@ -35,7 +38,7 @@ def stay(
     config: Config,
     screen: Screen,
     log: LogThread,
-    work: Callable[[Node, TellingThread], Awaitable[None]],
+    work: Callable[[Node, TellingThread], Coroutine[Any, Any, None]],
     *,
     by_signal: bool = True,
 ) -> None:
@@ -56,7 +59,7 @@ def stay(
     async def command() -> None:
         async with await Node.open(home, config) as node, _telling(screen) as tell:
             tellings.append(tell)
-            await work(node, tell)
+            await _until_cancelled(work(node, tell), node)
 
     try:
         run(command)
@@ -70,6 +73,18 @@ def stay(
             os._exit(code)
         if not by_signal:
             raise
+
+
+async def _until_cancelled(work: Coroutine[Any, Any, None], node: Node) -> None:
+    """Work; when that is cancelled, have no part of it wait long for the store on its way out."""
+    working = asyncio.create_task(work)
+    try:
+        await asyncio.shield(working)
+    except asyncio.CancelledError:
+        node.store.hurry(LAST_WRITES)
+        working.cancel()
+        await working
+        raise
 
 
 @contextlib.asynccontextmanager

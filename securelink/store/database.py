@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import sqlite3
 import stat
@@ -14,11 +15,14 @@ from securelink.errors import StoreBusy, StoreError, StoreFull
 from securelink.store import schema
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
 BUSY_TIMEOUT = 10.0
 """How long, in seconds, to wait while another process writes."""
+
+ONE_WAIT = 0.1
+"""How long, in seconds, SQLite waits at a time: between two of these waits `hurry` counts."""
 
 _PRIMARY = 0xFF  # the low byte of an extended result code
 
@@ -66,10 +70,14 @@ class Database:
     Short commands use it as it is; programs with an event loop use `writer.Store`.
     """
 
-    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, path: Path, busy_timeout: float = BUSY_TIMEOUT
+    ) -> None:
         self.connection = connection
         """For reading; and for writing only inside `transaction`."""
         self.path = path
+        self._busy_timeout = busy_timeout
+        self._hurried_until = math.inf
 
     @classmethod
     def open(
@@ -103,12 +111,14 @@ class Database:
                 connection.execute("PRAGMA fullfsync = ON")
                 schema.migrate(connection, path, migrations)
                 connection.execute("PRAGMA foreign_keys = ON")
+                one_wait = round(min(ONE_WAIT, busy_timeout) * 1000)
+                connection.execute(f"PRAGMA busy_timeout = {one_wait}")
             except BaseException:
                 connection.close()
                 raise
         except (sqlite3.Error, OSError) as error:
             raise explain(error, path) from error
-        return cls(connection, path)
+        return cls(connection, path, busy_timeout)
 
     @classmethod
     def open_reader(cls, path: Path) -> Database:
@@ -136,8 +146,12 @@ class Database:
             StoreFull: if the disk is full.
             StoreError: for every other error of SQLite, inside the block too.
         """
-        with self._between("BEGIN IMMEDIATE", "COMMIT") as connection:
+        with self._between(self._begin_to_write, "COMMIT") as connection:
             yield connection
+
+    def hurry(self, seconds: float) -> None:
+        """Wait no longer than so many seconds from now for others' writes; from any thread."""
+        self._hurried_until = time.monotonic() + seconds
 
     @contextmanager
     def snapshot(self) -> Iterator[sqlite3.Connection]:
@@ -146,13 +160,28 @@ class Database:
         Raises:
             StoreError: for every error of SQLite, inside the block too.
         """
-        with self._between("BEGIN", "ROLLBACK") as connection:
+        with self._between(self._begin_to_read, "ROLLBACK") as connection:
             yield connection
 
+    def _begin_to_read(self) -> None:
+        self.connection.execute("BEGIN")
+
+    def _begin_to_write(self) -> None:
+        deadline = time.monotonic() + self._busy_timeout
+        while True:
+            try:
+                self.connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                late = time.monotonic() >= min(deadline, self._hurried_until)
+                if late or not _is_busy(error):
+                    raise
+            else:
+                return
+
     @contextmanager
-    def _between(self, first: str, last: str) -> Iterator[sqlite3.Connection]:
+    def _between(self, begin: Callable[[], None], last: str) -> Iterator[sqlite3.Connection]:
         try:
-            self.connection.execute(first)
+            begin()
             try:
                 yield self.connection
                 self.connection.execute(last)
@@ -175,6 +204,10 @@ class Database:
         self.connection.close()
 
 
+def _is_busy(error: sqlite3.OperationalError) -> bool:
+    return error.sqlite_errorcode & _PRIMARY == sqlite3.SQLITE_BUSY
+
+
 def _enter_wal(connection: sqlite3.Connection, busy_timeout: float) -> None:
     """Switch the file to a write-ahead log, for good: readers and the writer don't wait then.
 
@@ -186,8 +219,7 @@ def _enter_wal(connection: sqlite3.Connection, busy_timeout: float) -> None:
         try:
             connection.execute("PRAGMA journal_mode = WAL")
         except sqlite3.OperationalError as error:
-            busy = error.sqlite_errorcode & _PRIMARY == sqlite3.SQLITE_BUSY
-            if not busy or time.monotonic() > deadline:
+            if not _is_busy(error) or time.monotonic() > deadline:
                 raise
             time.sleep(0.01)
         else:

@@ -147,6 +147,7 @@ class Writer(Worker):
         """Transactions committed."""
         self._data_version = 0
         self._callbacks: dict[object, Callable[[], None]] = {}
+        self._database: Database | None = None
         super().__init__(path, loop)
 
     def subscribe(self, callback: Callable[[], None]) -> Callable[[], None]:
@@ -159,8 +160,13 @@ class Writer(Worker):
 
         return unsubscribe
 
+    def hurry(self, seconds: float) -> None:
+        """Wait no longer than so many seconds from now for other processes; once it is open."""
+        assert self._database is not None
+        self._database.hurry(seconds)
+
     def _open(self, path: Path) -> Database:
-        database = Database.open(path)
+        database = self._database = Database.open(path)
         self._data_version = database.data_version()
         return database
 

@@ -115,6 +115,13 @@ class Store:
         """
         return self._writer.subscribe(callback)
 
+    def hurry(self, seconds: float) -> None:
+        """Let no job wait for other processes for longer than so many seconds from now.
+
+        What can't be written by then raises StoreBusy as ever, and is not written.
+        """
+        self._writer.hurry(seconds)
+
     async def aclose(self) -> None:
         """Finish the jobs that wait, close the file and end the threads; twice does nothing."""
         self._closed = True

@@ -7,6 +7,8 @@ import shutil
 import sqlite3
 import subprocess
 import tempfile
+import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +17,7 @@ from store_child import HOLD_WRITE_LOCK, child
 
 from securelink.errors import ExitCode, StoreBusy, StoreError, StoreFull, UsageError
 from securelink.store import inbox
-from securelink.store.database import Database, explain
+from securelink.store.database import BUSY_TIMEOUT, ONE_WAIT, Database, explain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -82,7 +84,6 @@ def test_every_commit_reaches_the_disk(database: Database) -> None:
     assert pragma("synchronous") == 2
     assert pragma("fullfsync") == 1
     assert pragma("foreign_keys") == 1
-    assert pragma("busy_timeout") == 10_000
 
 
 def test_transaction_commits(database: Database, path: Path) -> None:
@@ -113,6 +114,43 @@ def test_transaction_takes_the_write_lock_at_once(path: Path, database: Database
     with database.transaction(), pytest.raises(StoreBusy), other.transaction():
         pass
     other.close()
+
+
+def test_who_waits_for_the_write_lock_can_be_hurried(path: Path, database: Database) -> None:
+    other = Database.open(path)
+    waited = time.monotonic()
+    with database.transaction():
+        threading.Timer(0.3, other.hurry, (0.2,)).start()
+        with pytest.raises(StoreBusy), other.transaction():
+            pass
+        assert 0.5 <= time.monotonic() - waited < BUSY_TIMEOUT / 2
+        # From then on nobody waits at all.
+        with pytest.raises(StoreBusy), other.transaction():
+            pass
+    with other.transaction():
+        pass
+    other.close()
+
+
+def test_the_write_lock_is_waited_for_longer_than_sqlite_waits_at_a_time(path: Path) -> None:
+    holder = Database.open(path)
+    taken = threading.Event()
+
+    def hold() -> None:
+        conn = sqlite3.connect(path, isolation_level=None)
+        conn.execute("BEGIN IMMEDIATE")
+        taken.set()
+        time.sleep(5 * ONE_WAIT)
+        conn.execute("ROLLBACK")
+        conn.close()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    taken.wait()
+    with holder.transaction():
+        pass
+    thread.join()
+    holder.close()
 
 
 def test_errors_of_sqlite_become_ours(database: Database) -> None:
