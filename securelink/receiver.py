@@ -37,6 +37,9 @@ COMMAND = "receive"
 QUIET = 2.0
 """Seconds without anything coming in, after which what the server still has is not for now."""
 
+SLOWEST_READ = 10_000_000
+"""Bytes a second at least with which the other side reads what is here of a file already."""
+
 LOOK_INTERVAL = 0.05
 """Seconds between two looks at what has come in."""
 
@@ -120,7 +123,8 @@ class Receiver:
 
         Raises:
             NotAllTaken: this node could not take something, such as with a full disk.
-            PeerRefused, NotThem, Unreachable: there was no link, or none that held.
+            PeerRefused, NotThem, Unreachable: there was no link, or none that held, or a file
+                that has begun does not go on.
             UnknownPeer: the peer was removed.
             StoreError: the store fails.
         """
@@ -242,7 +246,11 @@ class Receiver:
     async def _until_taken(
         self, carriage: Carriage, carrying: asyncio.Task[Any], waiting: int
     ) -> bool:
-        """Return whether all has come that waited; if not, the link has ended."""
+        """Return whether all has come that waited; if not, the link has ended.
+
+        Raises:
+            Unreachable: a file that has begun does not go on.
+        """
         loop = asyncio.get_running_loop()
         before, moved_at = (0, self.registry.taken), loop.time()
         while True:
@@ -253,9 +261,13 @@ class Receiver:
                 self._moved_at = moved_at = loop.time()
             if carrying.done():
                 return False
-            is_quiet = loop.time() - moved_at >= QUIET
-            if (carriage.answered >= waiting or is_quiet) and not self.registry.incoming():
+            still, incoming = loop.time() - moved_at, self.registry.incoming()
+            if (carriage.answered >= waiting or still >= QUIET) and not incoming:
                 return True
+            # What is here of a file is read on both sides, and nothing comes meanwhile.
+            compared = max((each.received for each in incoming if each.is_compared), default=0)
+            if self._patience is not None and still >= self._patience + compared / SLOWEST_READ:
+                raise Unreachable(f"{self._peer.name} has begun to send, and does not go on")
             await asyncio.wait([carrying], timeout=LOOK_INTERVAL)
 
     async def _follow_serve(self) -> None:

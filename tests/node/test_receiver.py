@@ -22,7 +22,7 @@ from parties import (
 )
 
 from securelink import events, receiver, redialling
-from securelink.clock import now_ms
+from securelink.clock import new_id, now_ms
 from securelink.endpoints import Endpoint, Kind
 from securelink.errors import (
     NotAllTaken,
@@ -34,7 +34,9 @@ from securelink.errors import (
     Unreachable,
     UsageError,
 )
+from securelink.file_messages import Offer
 from securelink.identity import Identity
+from securelink.incoming import Arriving
 from securelink.locks import FileLock
 from securelink.messages import Announce, Receipt, Refused
 from securelink.receiver import Receiver
@@ -348,7 +350,7 @@ async def test_the_end_waits_for_a_reader_who_has_stopped(parties: Parties) -> N
 async def test_a_file_on_its_way_is_waited_for(
     parties: Parties, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    on_its_way = [object()]
+    on_its_way = [Arriving(peer="bob", name="a", size=9, received=1, resumed=0, is_compared=False)]
     monkeypatch.setattr(Registry, "incoming", lambda _: on_its_way)
     monkeypatch.setattr(receiver, "QUIET", 0.05)
     async with parties.node() as node, HandServer() as server:
@@ -360,6 +362,44 @@ async def test_a_file_on_its_way_is_waited_for(
             on_its_way.clear()
             await goodbye(bob)
             assert await end_of(run) is None
+
+
+class Offering:
+    """A sender of files that offers one, and sends nothing of it."""
+
+    def __init__(self, offer: Offer) -> None:
+        self._offers = [offer]
+
+    def next(self) -> Offer | None:
+        return self._offers.pop() if self._offers else None
+
+
+@pytest.mark.parametrize("asks", [False, True], ids=["at once", "after an answer"])
+async def test_a_file_that_does_not_go_on_is_not_waited_for_in_vain(
+    parties: Parties, asks: bool
+) -> None:
+    file_id = new_id()
+    offer = Offer(
+        id=file_id,
+        group=file_id,
+        number=0,
+        name="a.bin",
+        size=5 << 20,
+        mtime=1,
+        mode=0o600,
+        ask=asks,
+    )
+    async with parties.node() as node, HandServer(waiting=1) as server:
+        await introduce(node, BOB.public, "bob", [at(server.port)])
+        async with receiving(node, Receiver.take_what_waits, patience=0.5) as run:
+            bob = await server.call()
+            bob.link.take_files(lambda _: None)
+            bob.link.send_files(Offering(offer))
+            bob.link.more_of_files()
+            await goodbye(bob)
+            error = await end_of(run)
+        assert isinstance(error, Unreachable)
+        assert error.message == "bob has begun to send, and does not go on"
 
 
 async def test_what_does_not_come_is_not_waited_for(
