@@ -52,6 +52,11 @@ ADDRESSES_INTERVAL = 5.0
 LOOK_PAUSE = 0.05
 """Seconds between two looks at what other processes have learned of the peer."""
 
+NEWS_PAUSE = 5.0
+"""Seconds between two attempts that were made early because something was learned of the peer: it
+can have us learn ever new addresses, and knock there at its pace, through a `serve` of this node.
+"""
+
 LASTING = 30.0
 """Seconds from which on a link counts as one that held: the next delays are short again."""
 
@@ -100,6 +105,7 @@ class Standing:
         self._link: Link | None = None
         self._changed = asyncio.Event()
         self._hastened = False
+        self._early_at = 0.0
 
     async def run(self, first: Connected | None = None) -> None:
         """Keep the link until the peer is removed; cancelled, it ends the link in order.
@@ -194,11 +200,22 @@ class Standing:
                 while not self._hastened:
                     self._changed.clear()
                     known = await self._look_up()
-                    if known is None or known.promises(tried):
+                    is_promising = known is not None and known.promises(tried)
+                    if known is None or (is_promising and self._may_be_early()):
                         break
-                    await self._changed.wait()
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout_at(self._early_at if is_promising else None):
+                            await self._changed.wait()
                     await asyncio.sleep(LOOK_PAUSE)
         self._hastened = False
+
+    def _may_be_early(self) -> bool:
+        """Whether what was learned brings the next attempt nearer now; it does so once."""
+        now = asyncio.get_running_loop().time()
+        if now < self._early_at:
+            return False
+        self._early_at = now + NEWS_PAUSE
+        return True
 
     def _hasten(self) -> None:
         self._redial.hasten()

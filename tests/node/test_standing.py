@@ -7,6 +7,7 @@ import contextlib
 import socket
 import sqlite3
 from contextlib import asynccontextmanager
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
@@ -455,6 +456,36 @@ async def test_the_same_address_named_anew_brings_it_nearer(parties: Parties) ->
 
 
 # ---- a peer that is removed
+
+
+@pytest.mark.usefixtures("slowly")
+async def test_ever_new_addresses_set_no_pace(
+    parties: Parties, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(standing, "NEWS_PAUSE", 0.5)
+    loop = asyncio.get_running_loop()
+    knocks: list[float] = []
+
+    async def hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        knocks.append(loop.time())
+        writer.transport.abort()
+
+    async def learn() -> None:
+        while True:
+            await locate(node, at(port))
+
+    listening = await asyncio.start_server(hang_up, "127.0.0.1", 0)
+    port = listening.sockets[0].getsockname()[1]
+    async with parties.node() as node:
+        await introduce(node, BOB.public, "bob", [at(port)])
+        async with kept(node):
+            await until(lambda: len(knocks) == 1)
+            learning = asyncio.create_task(learn())
+            await until(lambda: len(knocks) == 4)
+            learning.cancel()
+    listening.close()
+    pauses = [after - before for before, after in pairwise(knocks)]
+    assert min(pauses[1:]) > 0.4
 
 
 @pytest.mark.usefixtures("quickly")
