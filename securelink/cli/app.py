@@ -29,8 +29,8 @@ from typer.main import get_command
 from securelink.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
-    # typer carries its own click, and has no public names for these two.
-    from typer._click import Command, Context
+    # typer carries its own click, and has no public names for these.
+    from typer._click import Command, Context, HelpFormatter
 
 COMMANDS: tuple[str, ...] = (
     "serve",
@@ -47,6 +47,9 @@ COMMANDS: tuple[str, ...] = (
     "config",
 )
 """In the order in which the help lists them."""
+
+_WHOLE_SENTENCE = 1000
+"""Characters: longer than any, so that the help wraps a command's sentence, and cuts none."""
 
 
 def command_app() -> typer.Typer:
@@ -66,6 +69,18 @@ def examples(*lines: str) -> str:
 
 class _Group(TyperGroup):
     """A command with subcommands, of which one runs instead of the command, not after it."""
+
+    def format_commands(self, ctx: Context, formatter: HelpFormatter) -> None:
+        """List the commands, each with the whole first sentence of its help."""
+        commands = ((name, self.get_command(ctx, name)) for name in self.list_commands(ctx))
+        with formatter.section("Commands"):
+            formatter.write_dl(
+                [
+                    (name, command.get_short_help_str(_WHOLE_SENTENCE))
+                    for name, command in commands
+                    if command is not None
+                ]
+            )
 
     def resolve_command(
         self, ctx: Context, args: list[str]
