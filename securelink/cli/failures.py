@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import signal
 from typing import TYPE_CHECKING
 
@@ -60,6 +61,10 @@ _BY_ERRNO = {
 }
 
 
+_NUMBERS = {"int": "is not a whole number", "float": "is not a number"}
+_PLAIN = re.compile(r"is not a valid (int|float)(?:eger)?(?: range)?\b")
+
+
 def raise_sigterm(signum: int, frame: FrameType | None) -> None:
     """Handle SIGTERM by unwinding, so that what is open is closed."""
     raise SigTerm(128 + signal.SIGTERM)
@@ -98,7 +103,8 @@ def _from_typer(error: typer.TyperException) -> UsageError:
     if option and nearest is not None:
         message = f"no option {option!r}"
         if nearest:
-            message += f"; did you mean {sorted(nearest)[0]!r}?"
+            message += f"; did you mean {nearest[0]!r}?"  # the nearest stands first
+    message = _PLAIN.sub(lambda found: _NUMBERS[found[1]], message)
     return UsageError(message[:1].lower() + message[1:], hint=f"try: {path} --help")
 
 

@@ -214,7 +214,7 @@ def test_the_exact_bytes(node):
         (["delete", "--before", "then"], "'then' is neither a date nor a duration"),
         (["--since", "then"], "'then' is neither a date nor a duration"),
         (["--limit", "-1"], "--limit is 0 or more, not -1"),
-        (["--limit", "x"], "invalid value for '--limit': 'x' is not a valid int"),
+        (["--limit", "x"], "invalid value for '--limit': 'x' is not a whole number"),
         (["--from", "dave"], "no peer is called dave"),
         (["shwo"], "no command 'inbox shwo'; did you mean 'inbox show'?"),
     ],

@@ -120,6 +120,16 @@ def test_without_a_command_there_is_help_and_no_success(run):
     assert "Commands:" in done.stderr
 
 
+@pytest.mark.parametrize("command", [[], ["peers"], ["inbox"], ["config"]])
+def test_the_help_cuts_no_sentence(command, run):
+    """The list of commands is the first that a newcomer reads."""
+    done = run(*command, "--help")
+    listed = done.stdout.partition("Commands:\n")[2].partition("\n\n")[0]
+    assert listed.rstrip().endswith(".")
+    assert "..." not in listed
+    assert max(map(len, listed.splitlines())) <= 80
+
+
 @pytest.mark.parametrize(
     ("words", "error", "hint"),
     [
@@ -134,6 +144,21 @@ def test_without_a_command_there_is_help_and_no_success(run):
             ["config", "--jso"],
             "no option '--jso'; did you mean '--json'?",
             "try: securelink config --help",
+        ),
+        (
+            ["receive", "--one"],
+            "no option '--one'; did you mean '--once'?",
+            "try: securelink receive --help",
+        ),
+        (
+            ["send", "--tp", "alice"],
+            "no option '--tp'; did you mean '--to'?",
+            "try: securelink send --help",
+        ),
+        (
+            ["send", "--timeout", "soon", "x"],
+            "invalid value for '--timeout': 'soon' is not a number",
+            "try: securelink send --help",
         ),
         (["config", "-x"], "no such option: -x", "try: securelink config --help"),
         (["--xyzzy"], "no option '--xyzzy'", "try: securelink --help"),
