@@ -23,7 +23,7 @@ from securelink.cli.options import (
 if TYPE_CHECKING:
     from securelink.cli.logs import LogThread
     from securelink.cli.output import Output
-    from securelink.cli.screen import Screen
+    from securelink.cli.screen import ReceivingScreen
     from securelink.cli.telling import TellingThread
     from securelink.directory import KnownPeer
     from securelink.errors import SecurelinkError
@@ -114,7 +114,7 @@ async def _peer(node: Node, name: str | None) -> KnownPeer:
 async def _receive(
     node: Node,
     peer: KnownPeer,
-    screen: Screen,
+    screen: ReceivingScreen,
     tell: TellingThread,
     log: LogThread,
     *,
@@ -135,6 +135,7 @@ async def _receive(
     ):
         if once:
             await receiver.take_what_waits()
+            tell.say(screen.took_what_waited)
         else:
             await receiver.stay()
 

@@ -106,14 +106,24 @@ class Screen:
 class ReceivingScreen(Screen):
     """The lines of one `receive`."""
 
+    def __init__(self, output: Output) -> None:
+        super().__init__(output)
+        self._has_shown_any = False
+
     def event(self, event: events.Event) -> None:
         """Show one event."""
+        self._has_shown_any |= isinstance(event, events.Message | events.File)
         if isinstance(event, events.LinkUp) and not self.output.json:
             host = event.address.host if event.address else None
             where = f" ({kind_of(host)} {host})" if host else ""
             self.output.note(f"receiving from {event.peer}{where}")
         else:
             super().event(event)
+
+    def took_what_waited(self) -> None:
+        """Say that nothing was there, so that silence is not taken for a failure."""
+        if not self._has_shown_any and not self.output.json:
+            self.output.note("nothing new")
 
 
 def undelivered_line(event: events.Undelivered) -> str:

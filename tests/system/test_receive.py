@@ -338,6 +338,11 @@ def test_once_for_a_person(machines: Machines) -> None:
     assert done.code == 0
     assert done.out.endswith(" alice hello\n")
     assert done.err == "receiving from alice (loopback 127.0.0.1)\n"
+    done = bob.run("receive", "--once")
+    assert (done.code, done.out) == (0, "")
+    assert done.err == "receiving from alice (loopback 127.0.0.1)\nnothing new\n"
+    done = bob.run("receive", "--once", "--quiet")
+    assert (done.code, done.out, done.err) == (0, "", "")
 
 
 def test_once_does_not_wait_for_files_that_it_refuses(machines: Machines, tmp_path: Path) -> None:
