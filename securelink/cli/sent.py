@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from securelink.choice import choose
 from securelink.cli.formats import duration, size
-from securelink.cli.output import code_of
+from securelink.cli.output import Style, Styled, code_of
 from securelink.cli.progress import shown
 from securelink.cli.text import one_line, shorten
 from securelink.client import Sending
@@ -188,7 +188,11 @@ def _complaint(
         nonlocal told
         if not told and output.stderr.is_terminal and not output.json:
             until = f" for {timeout:g} s" if timeout else ", until Ctrl-C"
-            output.note(f"{peer} is not there yet, trying{until} ({error.hint or error.message})")
+            output.note(f"{peer} is not there yet, trying{until}")
+            if error.hint is None:
+                output.note(error.message)
+            else:
+                output.note(Styled("hint:", Style.BOLD), f" {error.hint}")
         told = True
 
     return complain

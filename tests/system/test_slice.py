@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 import uuid
 
-from nodes import Machines
+from nodes import PATIENCE, Machines
 from proxy import Proxy
+from terminals import Terminal
 
 TEXTS = [
     "Grüße, 世界, नमस्ते, שלום",
@@ -212,3 +215,25 @@ def test_a_forwarded_address_stands_first(machines: Machines, proxy) -> None:
     assert bob.send("--endpoint", "public", "hello").result["endpoint"] == public
     assert len(forwarder.connections) == 2
     assert bob.send("--endpoint", "lan", "hello").code == 2, "no such address is known"
+
+
+def test_a_person_sees_what_is_waited_for(machines: Machines) -> None:
+    _, serving, bob = machines.pair()
+    serving.stop()
+    terminal = Terminal()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "securelink", "send", "--timeout", "1", "hello"],
+        env=bob.environ | {"TERM": "xterm", "NO_COLOR": "1"},
+        stdin=subprocess.DEVNULL,
+        stdout=terminal.slave,
+        stderr=terminal.slave,
+    )
+    try:
+        terminal.shows(r"^alice is not there yet, trying for 1 s$")
+        terminal.shows(r"^hint: tried: 127\.0\.0\.1:\d+ \(connection refused\)$")
+        assert process.wait(PATIENCE) == 3
+        terminal.shows(r"^securelink: error: alice could not be reached$")
+    finally:
+        process.kill()
+        process.wait()
+        terminal.close()
