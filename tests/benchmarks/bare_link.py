@@ -148,4 +148,5 @@ def cpu() -> float:
 
 
 if __name__ == "__main__":
-    asyncio.run({"receive": receive, "send": send}[sys.argv[1]](*sys.argv[2:]))  # type: ignore[operator]
+    what = {"receive": receive, "send": send}[sys.argv[1]]
+    asyncio.run(what(*sys.argv[2:]))  # type: ignore[operator]  # each takes words of its own
