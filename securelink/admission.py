@@ -7,11 +7,13 @@ their way counts as used, so that many small promises never make a large breach.
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
+from securelink import descriptors
 from securelink.messages import RefusalCode
 
 if TYPE_CHECKING:
@@ -91,7 +93,30 @@ class Room:
         """Bytes that were free at the last look at the disk."""
         self._since = LOOK_EVERY
         """Bytes that have been taken since."""
+        self._parts: Counter[str] = Counter()
         self.lock = threading.Lock()
+
+    @property
+    def parts(self) -> int:
+        """How many files are open that are being received."""
+        return self._parts.total()
+
+    def open_part(self, peer: str) -> bool:
+        """Whether one more file may be open for a peer; `close_part` must follow then.
+
+        Of half of what this process may have open, a peer gets as much as it leaves to others: it
+        can offer hundreds of files over each of its links, and send nothing of them.
+        """
+        with self.lock:
+            if self._parts[peer] >= descriptors.allowed() // 2 - self.parts:
+                return False
+            self._parts[peer] += 1
+            return True
+
+    def close_part(self, peer: str) -> None:
+        """It is open no more."""
+        with self.lock:
+            self._parts[peer] -= 1
 
     def book(self, peer: str, disk: Disk, size: int | None, here: int = 0) -> Booking | Refusal:
         """Set room aside for a file, or say why there is none.

@@ -134,7 +134,7 @@ class Server:
     @property
     def _used(self) -> int:
         """Descriptors in use: each connection has a task, each linked peer a lock."""
-        return len(self._tasks) + len(self.registry.linked)
+        return len(self._tasks) + len(self.registry.linked) + self.node.room.parts
 
     def _put_out(self, links: Iterable[Link]) -> None:
         for each in links:

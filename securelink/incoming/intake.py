@@ -68,6 +68,7 @@ class Intake:
         self, node: Node, peer: KnownPeer, deliver: Callable[[Sequence[talk.Result]], None]
     ) -> None:
         self._peer = peer
+        self._room = node.room
         self._store_file = node.home.store_file
         self._store: Database | None = None
         self._digester: Digester | None = None
@@ -327,6 +328,7 @@ class Intake:
             except OSError as error:
                 self._complain(error)
                 file.part.close()
+            self._room.close_part(self._peer.name)
         if file.has_row and not keep:
             self._post(talk.Forgotten(file.offer.id))
         if file.booking is not None:

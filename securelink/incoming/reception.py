@@ -8,7 +8,7 @@ import threading
 from functools import partial
 from typing import TYPE_CHECKING
 
-from securelink.admission import EXISTS, Refusal
+from securelink.admission import BUSY, EXISTS, Refusal
 from securelink.boot import boot_id
 from securelink.errors import BadPlace
 from securelink.incoming import talk
@@ -78,7 +78,7 @@ class Reception:
                 file.stage = Stage.KNOWN
                 return
             # Before the look into the store: what we hold nobody else takes in meanwhile.
-            file.part = self._landing.open_part(offer.id)
+            self._open_part(file)
         seen, row = self._look_up(offer)
         file.has_row = row is not None
         if seen:
@@ -92,6 +92,15 @@ class Reception:
             file.has_row = True
             file.noted = threading.Event()
             self._post(talk.Began(file.offer, boot_id(), file.noted))
+
+    def _open_part(self, file: File) -> None:
+        if not self._room.open_part(self._peer.name):
+            raise NotTaken(BUSY)
+        try:
+            file.part = self._landing.open_part(file.offer.id)
+        except BaseException:
+            self._room.close_part(self._peer.name)
+            raise
 
     def _has_part(self, offer: Offer) -> bool:
         return os.path.lexists(part_path(self._root, self._peer.key.raw, offer.id))
@@ -111,7 +120,7 @@ class Reception:
         """
         if self._conflict is Conflict.SKIP:
             raise NotTaken(EXISTS)
-        file.part = self._landing.open_part(file.offer.id)
+        self._open_part(file)
         self._take(file, 0)
         file.stage = Stage.WRITING
         self.note_beginning(file)
@@ -171,6 +180,7 @@ class Reception:
         assert size is not None
         file.own_part.discard()
         file.part = None
+        self._room.close_part(self._peer.name)
         if not size and not file.offer.ask:
             file.stage = Stage.SAME
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import resource
 import socket
@@ -10,12 +11,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from nodes import Machine, Machines, Serving
+from holding import held_link
+from nodes import Machine, Machines, Serving, until
+from trees import make_file, same
 
 from securelink import descriptors
+from securelink.clock import new_id
+from securelink.file_messages import Offer
 
 FILES = 256
 STRANGERS = 600
+OFFERS = 256
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -62,6 +68,57 @@ def test_silent_strangers_shut_nobody_out(tight: tuple[Machine, Serving, Machine
         assert time.monotonic() - begun < 3
     assert len(stopped.err) < 1000, stopped.err
     assert alice.texts() == ["through the crowd", "and again"]
+
+
+class Offers:
+    """A sender that offers many files, and sends nothing of them."""
+
+    def __init__(self) -> None:
+        self._numbers = iter(range(OFFERS))
+
+    def next(self) -> Offer | None:
+        number = next(self._numbers, None)
+        if number is None:
+            return None
+        file_id = new_id()
+        return Offer(
+            id=file_id,
+            group=file_id,
+            number=number,
+            name=f"{number}.bin",
+            size=5 << 20,
+            mtime=1,
+            mode=0o600,
+        )
+
+
+def test_files_that_are_only_offered_shut_nobody_out(
+    machines: Machines, tight: tuple[Machine, Serving, Machine], tmp_path: Path
+) -> None:
+    alice, serving, bob = tight
+    carol = machines("carol")
+    carol.join(alice.invite())
+
+    async def offer_everywhere() -> None:
+        async with contextlib.AsyncExitStack() as links:
+            for _ in range(8):
+                held = await links.enter_async_context(
+                    held_link(bob, bob.key_of("alice"), serving.port)
+                )
+                held.connected.link.send_files(Offers())
+                held.connected.link.more_of_files()
+                await asyncio.to_thread(serving.event, "link-up", peer="bob")
+            folder = alice.folder / "files" / ".partial"
+            await asyncio.to_thread(until, lambda: len(list(folder.glob("*"))) >= 64, "offers")
+            assert (await asyncio.to_thread(carol.send, "hello")).code == 0
+            done = await asyncio.to_thread(
+                carol.send, "--file", str(make_file(tmp_path / "file.bin", 5_000_000))
+            )
+            assert done.code == 0, done
+
+    asyncio.run(offer_everywhere())
+    assert alice.texts()[0] == "hello"
+    assert same(tmp_path / "file.bin", alice.received("carol") / "file.bin")
 
 
 @pytest.mark.skipif(not Path("/proc/self/limits").exists(), reason="needs /proc")

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from securelink import descriptors
 from securelink.admission import (
     DISK_FULL,
     FILE_COST,
@@ -221,3 +222,23 @@ def test_what_starts_over_may_not_fit_any_more() -> None:
     booking = booked(it.book("bob", disk, 100, 60))
     disk.space = KEEP + 60
     assert booking.start_over(60) == DISK_FULL
+
+
+def test_of_the_files_that_may_be_open_a_peer_leaves_others_as_many(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(descriptors, "allowed", lambda: 64)
+    shared = room()
+
+    def open_all(peer: str) -> int:
+        count = 0
+        while shared.open_part(peer):
+            count += 1
+        return count
+
+    assert [open_all(peer) for peer in ("bob", "carol", "dave")] == [16, 8, 4]
+    assert shared.parts == 28
+    shared.close_part("bob")
+    assert shared.parts == 27
+    assert open_all("bob") == 0, "others have opened some since"
+    assert open_all("erin") == 3
