@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 BLOCK_SIZE = 1 << 20
 """Bytes that a thread reads at a time."""
 
+SLOWEST = 10_000_000
+"""Bytes a second at least that any disk gives: who claims to read what it has of a file is given
+up when it takes longer."""
+
 SLOW = 0.02
 """Seconds that one read may take where the kernel can't say beforehand whether it waits."""
 

@@ -16,6 +16,7 @@ from securelink.connect import FIRST_DELAY, LONGEST_DELAY, dial
 from securelink.errors import LinkTruncated, NotAllTaken, UnknownPeer, Unreachable, UsageError
 from securelink.incoming import recover
 from securelink.lookout import LOOK_AROUND_INTERVAL, LOOK_AROUND_PAUSE, Lookout, logged
+from securelink.reading import SLOWEST
 from securelink.registry import Registry
 from securelink.standing import Standing
 
@@ -36,9 +37,6 @@ COMMAND = "receive"
 
 QUIET = 2.0
 """Seconds without anything coming in, after which what the server still has is not for now."""
-
-SLOWEST_READ = 10_000_000
-"""Bytes a second at least with which the other side reads what is here of a file already."""
 
 LOOK_INTERVAL = 0.05
 """Seconds between two looks at what has come in."""
@@ -266,7 +264,7 @@ class Receiver:
                 return True
             # What is here of a file is read on both sides, and nothing comes meanwhile.
             compared = max((each.received for each in incoming if each.is_compared), default=0)
-            if self._patience is not None and still >= self._patience + compared / SLOWEST_READ:
+            if self._patience is not None and still >= self._patience + compared / SLOWEST:
                 raise Unreachable(f"{self._peer.name} has begun to send, and does not go on")
             await asyncio.wait([carrying], timeout=LOOK_INTERVAL)
 

@@ -24,6 +24,7 @@ from securelink.errors import (
 )
 from securelink.hello import FILES
 from securelink.outgoing import Outgoing
+from securelink.reading import SLOWEST
 from securelink.registry import announce
 from securelink.store import addresses, peers, serving, tries
 
@@ -197,10 +198,10 @@ class Own:
         loop = asyncio.get_running_loop()
         linked_at = loop.time()
         while not parcel.is_done() and not carrying.done():
-            if dispatch is not None and dispatch.compares:
-                # The other side reads as much as is there, and we only see that it lives.
-                parcel.rows.moved_at = loop.time()
             patience = self._terms.patience(parcel, linked_at)
+            if patience is not None and dispatch is not None:
+                # The other side reads as much as is there, and we only see that it lives.
+                patience += dispatch.compared / SLOWEST
             if patience is not None and patience <= 0:
                 return
             parcel.rows.changed.clear()

@@ -77,10 +77,12 @@ class Dispatch:
         self._wanted.set()
 
     @property
-    def compares(self) -> bool:
-        """Whether the present file waits for both sides to compare what is there already."""
+    def compared(self) -> int:
+        """How many bytes of the present file both sides compare at this moment; 0 if none."""
         present = self._files.present
-        return present is not None and present.transfer.state is State.COMPARING
+        if present is None or present.transfer.state is not State.COMPARING:
+            return 0
+        return present.transfer.accepted
 
     async def aclose(self) -> None:
         """Send no more."""

@@ -561,14 +561,10 @@ async def test_what_both_sides_compare_may_take_longer_than_the_timeout(
     parties: Parties, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(terms, "GRACE", 0.0)
+    monkeypatch.setattr(own, "SLOWEST", MIB / 10)
     path = make(tmp_path, data=LARGE)
     async with parties.node() as node, HandServer() as server:
-        first = Sent(node, bob_at(server), item(path))
-        await Taker(await server.call(1)).about(Chunk, 0)
-        await first.cancel()
-        sent = Sent(node, bob_at(server), item(path), timeout=0.3)
-        taker = Taker(await server.call(2))
-        await taker.offer(0)
+        sent, taker = await resumed(node, server, path)
         taker.accept(0, MIB)
         await asyncio.sleep(1)
         taker.prefix(0, LARGE[:MIB])
@@ -576,6 +572,30 @@ async def test_what_both_sides_compare_may_take_longer_than_the_timeout(
         taker.receipt(await taker.offer(0))
         outcome = await sent.outcome()
         assert (outcome.error, outcome.tally.resumed) == (None, MIB)
+
+
+async def test_a_receiver_that_compares_for_ever_is_given_up(
+    parties: Parties, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(terms, "GRACE", 0.0)
+    path = make(tmp_path, data=LARGE)
+    async with parties.node() as node, HandServer() as server:
+        sent, taker = await resumed(node, server, path)
+        taker.accept(0, MIB)
+        outcome = await sent.outcome()
+        assert isinstance(outcome.error, LinkError)
+        assert file_states(node) == ["withdrawn"]
+
+
+async def resumed(node: Node, server: HandServer, path: Path) -> tuple[Sent, Taker]:
+    """A second attempt at a file, which the receiver is asked about."""
+    first = Sent(node, bob_at(server), item(path))
+    await Taker(await server.call(1)).about(Chunk, 0)
+    await first.cancel()
+    sent = Sent(node, bob_at(server), item(path), timeout=0.3)
+    taker = Taker(await server.call(2))
+    await taker.offer(0)
+    return sent, taker
 
 
 # ---- the store, and other processes
