@@ -30,6 +30,7 @@ from taking import Taker, file_states, put_files
 
 from securelink import lookout, redialling
 from securelink.config import ServerConfig
+from securelink.identity import Identity
 from securelink.locks import FileLock
 from securelink.messages import Ready, RefusalCode, Text
 from securelink.session import Closing
@@ -43,6 +44,9 @@ if TYPE_CHECKING:
     from parties import Parties
 
     from securelink.node import Node
+
+
+CAROL = Identity.from_private_bytes(bytes([3]) * 32)
 
 
 @pytest.fixture
@@ -239,6 +243,23 @@ async def test_a_link_that_breaks_is_followed_by_another(parties: Parties) -> No
             again = await server.call(2)
             assert await again.receipt_all(2) == ["one", "two"]
             await until(lambda: states(node) == ["delivered"] * 2)
+
+
+@pytest.mark.parametrize("refuses", [False, True], ids=["silent", "refusing"])
+async def test_a_peer_that_takes_nothing_holds_up_no_other(parties: Parties, refuses: bool) -> None:
+    async with parties.node() as node, HandServer() as server, HandServer(CAROL) as other:
+        await introduce(node, BOB.public, "bob", [at(server.port)])
+        await introduce(node, CAROL.public, "carol", [at(other.port)])
+        await put_many(node, BOB.public, ["never taken"] * 3)
+        async with running(node):
+            bob = await server.call()
+            await (bob.refuse(3, RefusalCode.BUSY) if refuses else bob.hear(Text, 3))
+            await put_many(node, CAROL.public, ["one", "two"])
+            carol = await other.call()
+            assert await carol.receipt_all(2) == ["one", "two"]
+            await goodbye(carol)
+            await until(lambda: states(node)[3:] == ["delivered"] * 2)
+            assert "delivered" not in states(node)[:3]
 
 
 async def test_another_network_is_tried_at_once(parties: Parties) -> None:
