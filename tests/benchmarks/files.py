@@ -1,12 +1,13 @@
 """One large file, from the start of the sending process until it has landed, beside other programs.
 
-    python tests/benchmarks/files.py --size 1GiB --rounds 5 --folder /dev/shm
+    python tests/benchmarks/files.py --size 1GiB --rounds 5 --folder /dev/shm --disk-folder /tmp
 
 Programs that are not installed are left out. Source and destination are in `--folder`, which ought
 to be a tmpfs, with room for three times the size. Absolute figures say little: look at the ratios.
 CPU time and peak memory are those of both sides (sshd's children are not watched for memory).
 The last table is the transfer alone, over a link that is ready, to a destination that costs
-nothing, beside bare TCP that does the same.
+nothing, beside bare TCP that reads no file at all. The file is once on a disk, and so in the
+kernel's cache, and once on the tmpfs, whose small pages cost twice as much to read.
 """
 
 from __future__ import annotations
@@ -34,17 +35,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--size", type=size, default=size("1GiB"))
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--folder", type=Path, default=Path("/dev/shm"))
+    parser.add_argument("--folder", type=Path, default=Path("/dev/shm"), help="on a tmpfs")
+    parser.add_argument("--disk-folder", type=Path, default=Path("/tmp"), help="on a disk")
     parser.add_argument("--only", nargs="*", help="titles of the programs, securelink and scp ...")
     wanted = parser.parse_args()
     kinds = [each for each in CONTESTANTS if not wanted.only or each.title in wanted.only]
-    with scratch(wanted.folder) as folder:
-        source = folder / "source.bin"
-        make_file(source, wanted.size)
-        with ready(kinds, folder) as contestants:
-            table(compete(contestants, source, wanted.rounds), wanted.size, "scp")
+    with scratch(wanted.folder) as memory, scratch(wanted.disk_folder) as disk:
+        sources = {where: where / "source.bin" for where in (disk, memory)}
+        for source in sources.values():
+            make_file(source, wanted.size)
+        with ready(kinds, memory) as contestants:
+            table(compete(contestants, sources[memory], wanted.rounds), wanted.size, "scp")
         print()
-        figures = null_destination.compete(source, wanted.rounds)
+        named = {f"from {where.parent}": source for where, source in sources.items()}
+        figures = null_destination.compete(named, wanted.rounds)
     print(f"{'to nowhere, alone':<22}{'MB/s':>9}{'CPU s':>8}   against TCP: speed")
     for title, each in figures.items():
         seconds = statistics.median(one.seconds for one in each)

@@ -36,10 +36,16 @@ def carry(script: str, what: str) -> Alone:
         receiver.end()
 
 
-def compete(source: Path, rounds: int) -> dict[str, list[Alone]]:
-    """Both in turns, once before that without being counted."""
-    figures: dict[str, list[Alone]] = {"securelink": [], "TCP": []}
+def compete(sources: dict[str, Path], rounds: int) -> dict[str, list[Alone]]:
+    """All in turns, and bare TCP with as many bytes; once before that without being counted.
+
+    Args:
+        sources: files of one size, each under the title that its figures get.
+    """
+    size = next(iter(sources.values())).stat().st_size
+    figures: dict[str, list[Alone]] = {title: [] for title in (*sources, "TCP")}
     for _ in range(rounds + 1):
-        figures["securelink"].append(carry("bare_link.py", str(source)))
-        figures["TCP"].append(carry("raw_tcp.py", str(source.stat().st_size)))
+        for title, source in sources.items():
+            figures[title].append(carry("bare_link.py", str(source)))
+        figures["TCP"].append(carry("raw_tcp.py", str(size)))
     return {title: each[1:] for title, each in figures.items()}
