@@ -188,7 +188,7 @@ async def test_a_large_file_over_another_process_counts_as_progress(
         shared(parties, reachable=False) as it,
         linked(it, standing=True, takes_files=True) as by_hand,
     ):
-        sending = Sending(it.node, it.bob, choice="auto", timeout=1.0)
+        sending = Sending(it.node, it.bob, choice="auto", timeout=1.5)
         task = asyncio.create_task(sending.send([item(tmp_path / "a")]))
         taker = Taker(by_hand)
         await taker.offer(0)
@@ -196,7 +196,7 @@ async def test_a_large_file_over_another_process_counts_as_progress(
         for count in range(1, 7):
             await taker.of(Chunk, 40 * count)
             taker.pause()
-            await asyncio.sleep(0.3)
+            await asyncio.sleep(0.4)
             taker.resume()
         parcel = sending.parcel
         assert parcel is not None
@@ -263,7 +263,7 @@ async def test_queued_for_somebody_who_is_not_there_it_ends_at_once(parties: Par
     async with shared(parties, reachable=False) as it:
         with Stopwatch() as watch:
             (outcome,) = await begin(it, queue=True, timeout=30.0)
-        assert watch.seconds < 1
+        assert watch.seconds < 5
         assert outcome.queued
         assert isinstance(outcome.error, Unreachable)
         assert rows(it.node) == [("hello", "waiting", None)]
@@ -292,7 +292,7 @@ async def test_how_to_get_it_is_told_once(parties: Parties) -> None:
 
 async def test_linked_and_silent_until_the_timeout(parties: Parties) -> None:
     async with shared(parties, reachable=False) as it, linked(it, standing=True) as silent:
-        task = begin(it, timeout=0.5)
+        task = begin(it, timeout=1.5)
         await silent.hear(Text)
         (outcome,) = await task
         assert isinstance(outcome.error, NoReceipt)

@@ -240,7 +240,7 @@ async def test_a_new_send_counts_its_attempt_if_it_queues(parties: Parties, queu
 async def test_a_link_that_ends_before_the_receipt_is_no_attempt_in_vain(parties: Parties) -> None:
     async with parties.node() as node, HandServer() as server:
         await put(node, BOB.public, "hello")
-        task = await begin(node, bob_at(server), timeout=0.5)
+        task = await begin(node, bob_at(server), timeout=1.5)
         first = await server.call()
         await first.hear(Text)
         server._server.close()

@@ -254,7 +254,7 @@ async def test_a_peer_that_goes_between_two_lines(parties: Parties) -> None:
     async with parties.node() as node:
         with a_pipe() as pipe:
             async with HandServer() as server:
-                sent = Sent(node, bob_at(server), pipe.item(), timeout=0.5)
+                sent = Sent(node, bob_at(server), pipe.item(), timeout=1.5)
                 pipe.write(b"first\n")
                 by_hand = await server.call()
                 assert await by_hand.receipt_all(1) == ["first"]
@@ -270,7 +270,7 @@ async def test_lines_without_a_receipt(parties: Parties, monkeypatch: pytest.Mon
     monkeypatch.setattr(terms, "GRACE", 0.0)
     async with parties.node() as node, HandServer() as server:
         with a_pipe() as pipe:
-            sent = Sent(node, bob_at(server), pipe.item(), timeout=0.3)
+            sent = Sent(node, bob_at(server), pipe.item(), timeout=1.5)
             pipe.write(b"1\n2\n")
             by_hand = await server.call()
             by_hand.receipt((await by_hand.hear(Text, 2))[1])

@@ -223,7 +223,7 @@ async def test_nobody_there_in_time(parties: Parties, work: Any) -> None:
 async def test_somebody_else_there(parties: Parties, work: Any) -> None:
     async with parties.node() as node, HandServer(CAROL) as server:
         await introduce(node, BOB.public, "bob", [at(server.port)])
-        async with receiving(node, work, patience=0.3) as run:
+        async with receiving(node, work, patience=1.5) as run:
             assert isinstance(await end_of(run), NotThem)
 
 
@@ -243,7 +243,7 @@ async def test_cut_before_the_link_is_ready(
     async with parties.node() as node, HandServer() as server:
         monkeypatch.setattr("parties.Link.admit", lambda link, *_: link.abort())
         await introduce(node, BOB.public, "bob", [at(server.port)])
-        async with receiving(node, work, patience=0.3) as run:
+        async with receiving(node, work, patience=1.5) as run:
             error = await end_of(run)
         assert type(error) is Unreachable
         assert "broke off before the link was ready" in error.message
@@ -263,12 +263,12 @@ async def test_removed_while_nobody_answers(parties: Parties) -> None:
 async def test_the_first_link_is_kept(parties: Parties) -> None:
     async with parties.node() as node, HandServer() as server:
         await introduce(node, BOB.public, "bob", [at(server.port)])
-        async with receiving(node, patience=0.2) as run:
+        async with receiving(node, patience=1) as run:
             bob = await server.call()
             bob.say("hello")
             await run.texts(1)
             # Patience was for the first link alone.
-            done, _ = await asyncio.wait([run.task], timeout=0.4)
+            done, _ = await asyncio.wait([run.task], timeout=1.2)
             assert not done
             assert len(server.calls) == 1
 
@@ -391,7 +391,7 @@ async def test_a_file_that_does_not_go_on_is_not_waited_for_in_vain(
     )
     async with parties.node() as node, HandServer(waiting=1) as server:
         await introduce(node, BOB.public, "bob", [at(server.port)])
-        async with receiving(node, Receiver.take_what_waits, patience=0.5) as run:
+        async with receiving(node, Receiver.take_what_waits, patience=1.5) as run:
             bob = await server.call()
             bob.link.take_files(lambda _: None)
             bob.link.send_files(Offering(offer))
@@ -456,11 +456,11 @@ async def test_a_link_that_is_cut_on_the_way_is_made_anew(parties: Parties) -> N
 async def test_progress_gives_it_more_time(parties: Parties) -> None:
     async with parties.node() as node, HandServer(waiting=2) as server:
         await introduce(node, BOB.public, "bob", [at(server.port)])
-        async with receiving(node, Receiver.take_what_waits, patience=1) as run:
+        async with receiving(node, Receiver.take_what_waits, patience=2) as run:
             for number in (1, 2, 3):
                 bob = await server.call(number)
                 # A slow server; together it is longer than the patience.
-                await asyncio.sleep(0.6)
+                await asyncio.sleep(0.8)
                 bob.say(f"text {number}")
                 await bob.hear(Receipt)
                 server.waiting = 2 if number < 3 else 0
@@ -480,7 +480,7 @@ async def test_links_without_progress_come_to_an_end(parties: Parties) -> None:
                 number += 1
 
         cutting = asyncio.create_task(cut_all())
-        async with receiving(node, Receiver.take_what_waits, patience=0.5) as run:
+        async with receiving(node, Receiver.take_what_waits, patience=1.5) as run:
             error = await end_of(run)
         cutting.cancel()
         assert type(error) is Unreachable
