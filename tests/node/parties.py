@@ -42,6 +42,9 @@ if TYPE_CHECKING:
 BOB = Identity.from_private_bytes(bytes([2]) * 32)
 """A peer without a node, whose links a test leads by hand."""
 
+KERNEL_HOLDS = 1 << 20
+"""About how many bytes a peer led by hand receives without reading them."""
+
 QUICK = Limits(handshake_timeout=5, close_timeout=0.3)
 """Limits with which nobody waits long for a peer that does not answer."""
 
@@ -217,6 +220,11 @@ class ByHand:
         self.link = link
         self.heard: list[Happening] = []
         self._answered = 0
+        transport = link._transport
+        if transport is not None and not transport.is_closing():
+            # Else the kernel's buffer may grow until it holds all that a test thinks is held up.
+            sock = transport.get_extra_info("socket")
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, KERNEL_HOLDS)
 
     async def hear(self, kind: type, count: int = 1) -> list:  # type: ignore[type-arg]
         """All it has heard of that kind, as soon as there are so many."""
