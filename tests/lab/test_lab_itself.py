@@ -11,6 +11,7 @@ import socket
 import struct
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -346,13 +347,15 @@ def holders(names: set[str]) -> list[str]:
 
 
 def mounts(mine: Path) -> list[str]:
-    """What is mounted here, but for the small disks of tests beside this one."""
-    all_tests = mine.parent.parent if mine.parent.name.startswith("popen-") else mine.parent
-    points = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    """What is mounted here, but for the small disks of other tests."""
+    temporary = Path(tempfile.gettempdir())
+    points = [
+        Path(line.split()[4]) for line in Path("/proc/self/mountinfo").read_text().splitlines()
+    ]
     return [
-        point
+        str(point)
         for point in points
-        if not Path(point).is_relative_to(all_tests) or Path(point).is_relative_to(mine)
+        if point.is_relative_to(mine) or not point.is_relative_to(temporary)
     ]
 
 

@@ -364,6 +364,8 @@ async def test_after_a_sleep_the_link_is_dropped_and_dialled_at_once(
         await introduce(node, BOB.public, "bob", [at(server.port)])
         async with kept(node, sleepless=clock) as link:
             bob = await server.call()
+            # Bob has said that it is ready; here it is kept a moment later.
+            await until(lambda: link._link._link is not None)
             await clock.looked_at()
             clock.slept += node.config.limits.heartbeat_timeout - 1
             await clock.looked_at()
