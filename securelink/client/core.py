@@ -102,10 +102,11 @@ class Sending:
             # It may be settled already.
             await parcel.until_not_idle()
             await parcel.look()
-            if elsewhere:
+            if not elsewhere:
+                await own.carry(parcel, others)
+            while not parcel.is_done():
                 await others.carry(parcel)
-            if not parcel.is_done():
-                await own.carry(parcel)
+                await own.carry(parcel, others)
         except SecurelinkError as raised:
             error = raised
         finally:

@@ -40,6 +40,7 @@ class Others:
     def __init__(self, terms: Terms, items: Sequence[Item]) -> None:
         self.has_stream = any(isinstance(each, StreamItem) for each in items)
         self.were_linked = False
+        self._given_up: set[tuple[str, int]] = set()
         self._node = terms.node
         self._peer = terms.peer
         self._terms = terms
@@ -50,7 +51,27 @@ class Others:
         if self._terms.is_me or self._terms.choice != "auto" or self.has_stream:
             return []
         found = await self._node.links_to(self._peer.key.raw)
-        return [each for each in found if each.takes_files or not self._takes_files]
+        return [
+            each
+            for each in found
+            if (each.takes_files or not self._takes_files)
+            and (each.owner, each.number) not in self._given_up
+        ]
+
+    async def until_linked(self) -> None:
+        """Return when there is such a link.
+
+        Raises:
+            StoreError: the store does not tell.
+        """
+        changed = asyncio.Event()
+        unsubscribe = self._node.store.on_change(changed.set)
+        try:
+            while not await self.links():
+                await changed.wait()
+                changed.clear()
+        finally:
+            unsubscribe()
 
     async def carry(self, parcel: Parcel) -> None:
         """Return when all is settled; or, if we can dial, when others will not do it.
@@ -61,15 +82,22 @@ class Others:
         changed = asyncio.Event()
         unsubscribe = self._node.store.on_change(changed.set)
         loop = asyncio.get_running_loop()
+        began = loop.time()
+        deadline = self._terms.deadline(parcel)
+        await parcel.share(None if deadline is None else max(deadline - began, 0))
         told = False
         try:
             while True:
+                await parcel.until_not_idle()
                 await parcel.look()
                 if parcel.is_done():
                     return
+                if parcel.is_idle:
+                    continue
                 linked = await self.links()
-                is_stuck = not linked or loop.time() - parcel.rows.moved_at > SHARE_PATIENCE
-                if self._terms.dials and is_stuck:
+                still = loop.time() - max(parcel.rows.moved_at, began)
+                if self._terms.dials and (not linked or still > SHARE_PATIENCE):
+                    self._given_up |= {(each.owner, each.number) for each in linked}
                     if not self._terms.queue:
                         await parcel.keep()
                     return

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Sequence
 
+    from securelink.client.others import Others
     from securelink.client.terms import Terms
     from securelink.endpoints import Endpoint
     from securelink.errors import SecurelinkError
@@ -59,8 +60,9 @@ class Own:
         self._peer = terms.peer
         self._terms = terms
 
-    async def carry(self, parcel: Parcel) -> None:
-        """Return when nothing is on its way any more.
+    async def carry(self, parcel: Parcel, others: Others) -> None:
+        """Return when nothing is on its way any more; or, before there is a link of our own, when
+        another process has one.
 
         Raises:
             SecurelinkError: why that will not be in time, or ever.
@@ -68,8 +70,10 @@ class Own:
         delays = backoff.delays(FIRST_DELAY, LONGEST_DELAY, random.random)
         while not parcel.is_done():
             await parcel.until_not_idle()
-            connected = await self._dial(parcel)
+            connected = await self._dial(parcel, others)
             if connected is None:
+                if await others.links():
+                    return
                 continue
             moved_at = parcel.rows.moved_at
             error = await self._over(connected, parcel)
@@ -87,7 +91,7 @@ class Own:
             # The link was ready and has ended: not at once again, should that repeat itself.
             await asyncio.sleep(next(delays))
 
-    async def _dial(self, parcel: Parcel) -> Connected | None:
+    async def _dial(self, parcel: Parcel, others: Others) -> Connected | None:
         """A link; None if there is nothing to dial for any more, or no longer for ever."""
         deadline = self._terms.deadline(parcel)
         dialling = asyncio.create_task(
@@ -101,7 +105,10 @@ class Own:
                 failed=self._terms.failed,
             )
         )
-        watching = [asyncio.create_task(parcel.until_settled())]
+        watching = [
+            asyncio.create_task(parcel.until_settled()),
+            asyncio.create_task(others.until_linked()),
+        ]
         if deadline is None and self._terms.timeout is not None:
             watching.append(asyncio.create_task(parcel.until_read()))
         tasks = (dialling, *watching)

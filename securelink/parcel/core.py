@@ -6,7 +6,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any
 
-from securelink.clock import new_id
+from securelink.clock import new_id, now_ms
 from securelink.errors import SourceChanged, StoreError
 from securelink.items import LinesItem, QueuedItem, StreamItem, Tally, TextItem, has_files
 from securelink.parcel import ends
@@ -241,6 +241,22 @@ class Parcel:
                 changed.clear()
         finally:
             unsubscribe()
+
+    async def share(self, patience: float | None) -> None:
+        """Have whichever process has a link deliver what is not settled.
+
+        Args:
+            patience: seconds until others may hand over no text for the first time; None for ever.
+
+        Raises:
+            StoreError: the store fails.
+        """
+        if self._putting.shared:
+            return
+        self._putting.shared = True
+        self.rows.phase = Phase.WAITING
+        deadline = None if patience is None else now_ms() + int(patience * 1000)
+        await self._node.store.run(outbox.share, self.rows.seqs, self._node.owner, deadline)
 
     async def keep(self) -> None:
         """Leave what is not settled to other processes no longer.

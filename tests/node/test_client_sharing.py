@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pipes import a_pipe
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -30,6 +31,7 @@ from securelink.errors import NoReceipt, SecurelinkError, Unreachable
 from securelink.file_messages import Chunk
 from securelink.items import StreamItem, TextItem
 from securelink.messages import Ready, Text
+from securelink.parcel import Parcel
 from securelink.store import links
 
 if TYPE_CHECKING:
@@ -177,6 +179,73 @@ async def test_a_link_that_carries_nothing_is_not_waited_for(
         await silent.hear(Text)
         assert await (await it.server.call()).receipt_all(1) == ["hello"]
         assert (await task)[0].error is None
+
+
+@pytest.mark.parametrize("what", ["text", "file", "lines"])
+async def test_a_link_that_comes_up_while_we_dial_carries_it(
+    parties: Parties, tmp_path: Path, what: str
+) -> None:
+    failed = asyncio.Event()
+    (tmp_path / "a").write_bytes(b"a file")
+    async with shared(parties) as it:
+        it.server._server.close()
+        with a_pipe() as pipe:
+            items = {
+                "text": TextItem(new_id(), "hello"),
+                "file": item(tmp_path / "a"),
+                "lines": pipe.item(),
+            }
+            pipe.write(b"hello\n")
+            task = begin(it, items[what], failed=lambda _: failed.set())
+            await failed.wait()
+            async with linked(it, standing=True, takes_files=True) as by_hand:
+                if what == "file":
+                    taker = Taker(by_hand, willing=True)
+                else:
+                    assert await by_hand.receipt_all(1) == ["hello"]
+                pipe.end()
+                (outcome,) = await task
+        assert (outcome.error, outcome.endpoint) == (None, None)
+        if what == "file":
+            assert taker.data(0) == b"a file"
+
+
+async def test_a_link_that_carried_nothing_is_not_counted_on_again(
+    parties: Parties, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(others, "SHARE_PATIENCE", 0.2)
+    monkeypatch.setattr(others, "LOOK_INTERVAL", 0.05)
+    keep, kept = Parcel.keep, []
+
+    async def counted(parcel: Parcel) -> None:
+        kept.append(parcel)
+        await keep(parcel)
+
+    monkeypatch.setattr(Parcel, "keep", counted)
+    failed: list[SecurelinkError] = []
+    async with shared(parties) as it, linked(it, standing=True) as silent:
+        it.server._server.close()
+        task = begin(it, failed=failed.append)
+        await silent.hear(Text)
+        await until(lambda: len(failed) == 2)
+        async with HandServer(port=it.server.port) as server:
+            assert await (await server.call()).receipt_all(1) == ["hello"]
+            assert (await task)[0].error is None
+    assert len(kept) == 1
+
+
+async def test_lines_that_are_long_in_coming_are_waited_for(parties: Parties) -> None:
+    async with shared(parties, reachable=False) as it, linked(it, standing=True) as by_hand:
+        with a_pipe() as pipe:
+            task = begin(it, pipe.item(), timeout=0.3)
+            pipe.write(b"one\n")
+            assert await by_hand.receipt_all(1) == ["one"]
+            done, _ = await asyncio.wait([task], timeout=1)
+            assert not done
+            pipe.write(b"two\n")
+            assert await by_hand.receipt_all(2) == ["two"]
+            pipe.end()
+            assert (await task)[0].error is None
 
 
 async def test_a_large_file_over_another_process_counts_as_progress(

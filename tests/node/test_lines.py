@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from contextlib import contextmanager
+from pipes import LONGEST, a_pipe
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,41 +19,9 @@ from securelink.lines import Lines
 from securelink.messages import RefusalCode, Text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from parties import Parties
-
-LONGEST = 10
-
-
-class Pipe:
-    """A pipe whose ends a test closes when it likes."""
-
-    def __init__(self) -> None:
-        self.reading, self._writing = os.pipe()
-        self._closed = False
-
-    def write(self, data: bytes) -> None:
-        assert os.write(self._writing, data) == len(data)
-
-    def end(self) -> None:
-        if not self._closed:
-            self._closed = True
-            os.close(self._writing)
-
-    def item(self, longest: int = LONGEST) -> LinesItem:
-        return LinesItem(Lines(self.reading, longest), longest)
-
-
-@contextmanager
-def a_pipe() -> Iterator[Pipe]:
-    pipe = Pipe()
-    try:
-        yield pipe
-    finally:
-        pipe.end()
-        os.close(pipe.reading)
 
 
 async def all_of(data: bytes, longest: int = LONGEST) -> list[bytes]:

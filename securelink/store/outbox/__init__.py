@@ -27,6 +27,7 @@ from securelink.store.outbox.putting import (
     put,
     put_again,
     release,
+    share,
     take_back,
 )
 from securelink.store.outbox.queue import (
@@ -89,6 +90,7 @@ __all__ = [
     "queued",
     "refused",
     "release",
+    "share",
     "states",
     "take_back",
     "withdraw",

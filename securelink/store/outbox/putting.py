@@ -145,6 +145,21 @@ def release(conn: sqlite3.Connection, seq: int) -> None:
     conn.execute("UPDATE outbox SET owner = NULL WHERE seq = ?", (seq,))
 
 
+def share(
+    conn: sqlite3.Connection, seqs: Iterable[int], owner: str, deadline: int | None
+) -> None:
+    """Have whichever process has a link deliver the rows of an owner who has none.
+
+    Args:
+        deadline: as for `put`; it counts for texts alone.
+    """
+    conn.executemany(
+        "UPDATE outbox SET shared = 1, deadline = CASE kind WHEN 'text' THEN ? END"
+        " WHERE seq = ? AND owner = ? AND state IN ('waiting', 'handed')",
+        ((deadline, seq, owner) for seq in seqs),
+    )
+
+
 def keep(conn: sqlite3.Connection, seqs: Iterable[int], owner: str) -> None:
     """Have the owner of shared rows deliver them alone from now on."""
     conn.executemany(
