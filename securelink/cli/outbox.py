@@ -39,7 +39,7 @@ def outbox(
         typer.Argument(
             metavar="[NAME|ID]...",
             help="With --flush: for whom; everybody if nobody is named. With --cancel: IDs, or "
-            "enough of their beginnings; -v shows them.",
+            "enough of their beginnings, 4 characters or more; -v shows them.",
         ),
     ] = None,
     flush: Annotated[bool, typer.Option("--flush", help="Try now to deliver what waits.")] = False,
@@ -154,7 +154,7 @@ def _open(
     """What the IDs stand for.
 
     Raises:
-        UsageError: one stands for nothing, for several, or for what has ended already.
+        UsageError: one is too short, or stands for nothing, for several, or for what has ended.
     """
     from securelink.store import outbox_list
 

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 EXCERPT = 200
 """Characters of a text that are shown at most."""
 
+SHORTEST = 4
+"""Characters of an ID, dashes not counted, that a person must type: fewer hit by mistake."""
+
 OPEN = (State.WAITING, State.HANDED)
 """What may still be delivered."""
 
@@ -138,16 +141,21 @@ def find(conn: sqlite3.Connection, now: int, typed: str, peer: bytes | None) -> 
     Args:
         conn: the store.
         now: ms since 1970.
-        typed: an ID, or enough of its beginning.
+        typed: an ID, or enough of its beginning, `SHORTEST` characters at least.
         peer: only what is for this key; None for everybody's.
 
     Raises:
-        UsageError: if there is none, or several.
+        UsageError: if it is too short, or there is none, or several.
     """
     digits = typed.strip().lower().replace("-", "")
     hint = "see them with: securelink outbox --verbose"
+    if len(digits) < SHORTEST:
+        raise UsageError(
+            f"{typed.strip()!r} is too short: give at least {SHORTEST} characters of the ID",
+            hint=hint,
+        )
     every = entries(conn, now, peer=peer, everything=True)
-    fitting = [each for each in every if digits and each.id.hex().startswith(digits)]
+    fitting = [each for each in every if each.id.hex().startswith(digits)]
     found = [each for each in fitting if each.is_open] or fitting
     if not found:
         raise UsageError(f"nothing in the outbox has the ID {typed.strip()}", hint=hint)

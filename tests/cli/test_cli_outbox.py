@@ -313,7 +313,19 @@ def test_what_a_living_send_has_is_cancelled_too(call, node, alice, living):
     assert node.states() == ["withdrawn"]
 
 
-@pytest.mark.parametrize("other", ["deadbeef", "hello", ""])
+@pytest.mark.parametrize("short", ["", "0", "019"])
+def test_a_beginning_that_anybody_could_type_by_mistake_cancels_nothing(short, call, node, alice):
+    node.queue(alice, "one")
+    done = call("outbox", "--cancel", short)
+    assert (done.status, done.out) == (2, "")
+    assert done.err == (
+        f"securelink: error: {short!r} is too short: give at least 4 characters of the ID\n"
+        "hint: see them with: securelink outbox --verbose\n"
+    )
+    assert node.states() == ["waiting"]
+
+
+@pytest.mark.parametrize("other", ["deadbeef", "hello"])
 def test_an_unknown_id_cancels_nothing(other, call, node, alice):
     made = node.queue(alice, "one")
     done = call("outbox", "--cancel", to_text(made), other)

@@ -252,7 +252,19 @@ def test_found_by_the_beginning_of_an_id(conn: sqlite3.Connection) -> None:
         assert find(conn, text.replace("-", "")).id == number(value)
 
 
-@pytest.mark.parametrize("typed", ["", "-", "deadbeef", "xyz", to_text(number(101))])
+@pytest.mark.parametrize("typed", ["", "-", "000", "00-0-", " 000 ", "xyz"])
+def test_too_short_to_be_meant(conn: sqlite3.Connection, typed: str) -> None:
+    put(conn, 1)
+    with pytest.raises(UsageError) as raised:
+        find(conn, typed)
+    assert raised.value.message == (
+        f"{typed.strip()!r} is too short: give at least 4 characters of the ID"
+    )
+    assert raised.value.hint == "see them with: securelink outbox --verbose"
+    assert find(conn, "0000").id == number(1)
+
+
+@pytest.mark.parametrize("typed", ["deadbeef", "wxyz", to_text(number(101))])
 def test_not_found(conn: sqlite3.Connection, typed: str) -> None:
     put(conn, 1)
     put_files(conn, "photos/a", "photos/b")
@@ -263,11 +275,11 @@ def test_not_found(conn: sqlite3.Connection, typed: str) -> None:
 
 def test_several_begin_like_that(conn: sqlite3.Connection) -> None:
     first, _ = put(conn, 1), put(conn, 2)
-    with pytest.raises(UsageError, match="several IDs begin with 0"):
-        find(conn, "0")
+    with pytest.raises(UsageError, match="several IDs begin with 0000"):
+        find(conn, "0000")
     # What has ended stands in the way of nobody.
     receipt(conn, first)
-    assert find(conn, "0").id == number(2)
+    assert find(conn, "0000").id == number(2)
 
 
 def test_the_same_id_for_several_peers(conn: sqlite3.Connection) -> None:
