@@ -137,7 +137,11 @@ class Own:
             return choose(self._peer, self._terms.choice)
         running = await self._node.store.read(serving.get)
         if running is None:
-            raise Unreachable("no `securelink serve` runs here", hint="start one: securelink serve")
+            hint = "start one: securelink serve"
+            if not (await self._node.directory()).peers:
+                # To this node goes what names nobody, too: perhaps from who has only an invite yet.
+                hint += "; or, with an invite: securelink join INVITE"
+            raise Unreachable("no `securelink serve` runs here", hint=hint)
         return choose(KnownPeer(ME, self._peer.key, running.endpoints), self._terms.choice)
 
     async def _over(self, connected: Connected, parcel: Parcel) -> SecurelinkError | None:

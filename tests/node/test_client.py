@@ -143,7 +143,9 @@ async def test_to_this_node_itself(parties: Parties) -> None:
     async with parties.node() as serving, parties.node() as node:
         outcome = await send(node, me(node), timeout=0.3)
         assert isinstance(outcome.error, Unreachable)
-        assert outcome.error.hint == "start one: securelink serve"
+        assert outcome.error.hint == (
+            "start one: securelink serve; or, with an invite: securelink join INVITE"
+        )
         async with running(serving) as (service, tell):
             for choice in ("auto", "loopback"):
                 outcome = await send(node, me(node), choice=choice)
@@ -152,6 +154,14 @@ async def test_to_this_node_itself(parties: Parties) -> None:
             from securelink import events
 
             assert [each.peer for each in await tell.of(events.Message, 2)] == ["me", "me"]
+
+
+async def test_who_has_peers_is_told_of_serve_alone(parties: Parties) -> None:
+    async with parties.node() as node:
+        await introduce(node, BOB.public, "bob")
+        outcome = await send(node, me(node), timeout=0.3)
+        assert isinstance(outcome.error, Unreachable)
+        assert outcome.error.hint == "start one: securelink serve"
 
 
 async def test_a_serve_that_starts_later_is_found(parties: Parties) -> None:
