@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from securelink.choice import choose
+from securelink.cli import cut_short
 from securelink.cli.formats import duration, size
 from securelink.cli.output import Style, Styled, code_of
 from securelink.cli.progress import shown
 from securelink.cli.text import one_line, shorten
 from securelink.client import Sending
-from securelink.errors import ExitCode, SecurelinkError, Skipped, UsageError
+from securelink.errors import ExitCode, SecurelinkError, Skipped, StoreError, UsageError
 from securelink.ids import to_text
 from securelink.items import (
     FilesItem,
@@ -27,7 +29,7 @@ from securelink.progress import Phase, Snapshot
 from securelink.store import outbox_list
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from securelink import sources
     from securelink.cli.output import Output
@@ -94,7 +96,7 @@ async def deliver(
         )
         for peer in recipients
     ]
-    return await _carry_out(works, output)
+    return await _carry_out(works, output, queue=client.queue)
 
 
 async def flush(node: Node, recipients: list[KnownPeer], output: Output) -> ExitCode:
@@ -109,7 +111,7 @@ async def flush(node: Node, recipients: list[KnownPeer], output: Output) -> Exit
             works.append(_Work(peer.name, sending, items))
     if not works and not output.json:
         output.note("nothing is queued")
-    return await _carry_out(works, output)
+    return await _carry_out(works, output, queue=True)
 
 
 class _Work(NamedTuple):
@@ -120,23 +122,46 @@ class _Work(NamedTuple):
     items: Sequence[Item]
 
 
-async def _carry_out(works: Sequence[_Work], output: Output) -> ExitCode:
-    tasks = [asyncio.create_task(work.sending.send(work.items)) for work in works]
+async def _carry_out(works: Sequence[_Work], output: Output, *, queue: bool) -> ExitCode:
+    tasks = {asyncio.create_task(work.sending.send(work.items)): work for work in works}
     codes: set[ExitCode] = set()
+    pending = set(tasks)
     try:
         async with shown(output, lambda: progress_of(_parcels(works))):
-            for outcomes in asyncio.as_completed(tasks):
-                codes |= _report(await outcomes, output)
+            while pending:
+                done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    codes |= _report(task.result(), output)
+    except asyncio.CancelledError:
+        await _end(tasks)
+        for task in pending:
+            if task.cancelled() or task.exception() is not None:
+                await _tell_cut_short(tasks[task], output, alone=len(tasks) == 1, queue=queue)
+            else:
+                _report(task.result(), output)
+        raise
     finally:
-        # After a signal each withdraws what has not left, which needs the store to be open.
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await _end(tasks)
     for work in works:
         if received := work.sending.received:
             plural = "s" if received > 1 else ""
             output.note(f"{received} message{plural} from {work.peer}: securelink inbox")
     return next((code for code in PRECEDENCE if code in codes), ExitCode.OK)
+
+
+async def _end(tasks: Collection[asyncio.Task[list[Outcome]]]) -> None:
+    """Have each withdraw what has not left, which needs the store to be open."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _tell_cut_short(work: _Work, output: Output, *, alone: bool, queue: bool) -> None:
+    # The signal is what ends the command, whatever the store does.
+    with contextlib.suppress(StoreError):
+        remains = await work.sending.remains()
+        said = cut_short.sentence(work.peer, remains, _label, alone=alone, queue=queue)
+        output.note(f"interrupted: {said}")
 
 
 def _parcels(works: Sequence[_Work]) -> list[Parcel]:

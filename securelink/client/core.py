@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from securelink.client.others import Others
 from securelink.client.outcome import Outcome, outcome_of
 from securelink.client.own import Own
+from securelink.client.remains import Remains, remains
 from securelink.client.terms import Terms
 from securelink.clock import now_ms
 from securelink.errors import LinkError, PeerError, SecurelinkError
@@ -112,7 +113,13 @@ class Sending:
         finally:
             finish = terms.queue and error is not None and not parcel.reads_lines
             in_vain = None if own.endpoint is not None or others.were_linked else error
-            kept = await asyncio.shield(self._let_go(parcel, in_vain, finish=finish))
+            letting_go = asyncio.create_task(self._let_go(parcel, in_vain, finish=finish))
+            try:
+                kept = await asyncio.shield(letting_go)
+            except asyncio.CancelledError:
+                # Only afterwards is it known what remains.
+                await asyncio.wait([letting_go])
+                raise
         if isinstance(parcel.failure, SecurelinkError):
             error = error or parcel.failure
         elif parcel.failure is not None:
@@ -122,6 +129,18 @@ class Sending:
             outcome_of(tally, terms, error, kept, endpoint=own.endpoint, seconds=seconds)
             for tally in parcel.tallies
         ]
+
+    async def remains(self) -> list[Remains]:
+        """Return how each item stands after a call of `send` that was cancelled, in order.
+
+        Nothing, if not even the first was put.
+
+        Raises:
+            StoreError: the store does not tell.
+        """
+        if self.parcel is None:
+            return []
+        return await remains(self._terms.node, self.parcel, queue=self._terms.queue)
 
     async def _let_go(
         self, parcel: Parcel, in_vain: SecurelinkError | None, *, finish: bool

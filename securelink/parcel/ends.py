@@ -20,18 +20,22 @@ BATCH = 500
 """Rows that are looked up at a time."""
 
 
+def states(conn: sqlite3.Connection, seqs: Sequence[int]) -> dict[int, tuple[State, str | None]]:
+    """Return the state of each of the rows, and the reason for it."""
+    found: dict[int, tuple[State, str | None]] = {}
+    for start in range(0, len(seqs), BATCH):
+        found |= outbox.states(conn, seqs[start : start + BATCH])
+    # A row that is forgotten has ended long ago; how, nobody here knows any more.
+    return {seq: found.get(seq, (State.UNCONFIRMED, outbox.FORGOTTEN)) for seq in seqs}
+
+
 def settled(conn: sqlite3.Connection, seqs: Sequence[int]) -> list[Settled]:
     """Return those of the rows that have come to an end, or were refused for now."""
-    found = []
-    for start in range(0, len(seqs), BATCH):
-        batch = seqs[start : start + BATCH]
-        states = outbox.states(conn, batch)
-        for seq in batch:
-            # A row that is forgotten has ended long ago; how, nobody here knows any more.
-            state, reason = states.get(seq, (State.UNCONFIRMED, outbox.FORGOTTEN))
-            if state is not State.HANDED and (state, reason) != (State.WAITING, None):
-                found.append(Settled(seq, state, None, reason))
-    return found
+    return [
+        Settled(seq, state, None, reason)
+        for seq, (state, reason) in states(conn, seqs).items()
+        if state is not State.HANDED and (state, reason) != (State.WAITING, None)
+    ]
 
 
 def error_of(end: Settled, peer: str, label: str) -> SecurelinkError:

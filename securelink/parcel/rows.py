@@ -63,6 +63,11 @@ class Rows:
         return list(self._rows)
 
     @property
+    def left(self) -> list[tuple[int, Row]]:
+        """All of them, each with what it is of."""
+        return list(self._rows.items())
+
+    @property
     def texts(self) -> list[int]:
         """Those of texts."""
         return [seq for seq, row in self._rows.items() if not row.label]
