@@ -20,12 +20,13 @@ from __future__ import annotations
 
 import difflib
 import importlib
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup, TyperOption
 from typer.main import get_command
 
+from securelink.cli.failures import wrong_usage
 from securelink.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
@@ -81,6 +82,15 @@ class _Group(TyperGroup):
                     if command is not None
                 ]
             )
+
+    def invoke(self, ctx: Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except typer.TyperException as error:
+            # An option without its value, or with one too many, does not say whose it is.
+            if getattr(error, "ctx", None) is not None or ctx.invoked_subcommand is None:
+                raise
+            raise wrong_usage(error, f"{ctx.command_path} {ctx.invoked_subcommand}") from None
 
     def resolve_command(
         self, ctx: Context, args: list[str]

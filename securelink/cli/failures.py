@@ -13,6 +13,7 @@ import typer
 from securelink.errors import ExitCode, SecurelinkError, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from types import FrameType
 
 
@@ -61,8 +62,21 @@ _BY_ERRNO = {
 }
 
 
-_NUMBERS = {"int": "is not a whole number", "float": "is not a number"}
-_PLAIN = re.compile(r"is not a valid (int|float)(?:eger)?(?: range)?\b")
+_VALUE = r"Invalid value for '\[?(.+?)\]?': (.+) is not"
+_SAID_PLAINLY = tuple(
+    (re.compile(theirs, re.DOTALL), ours)
+    for theirs, ours in (
+        (r"No such option: (.+)", r"no option '\1'"),
+        (r"Option '(.+)' requires an argument", r"\1 needs a value"),
+        (r"Option '(.+)' does not take a value", r"\1 takes no value"),
+        (r"Got unexpected extra argument\(s\) \((.+)\)", r"too many arguments: '\1'"),
+        (_VALUE + r" a valid int(?:eger)?(?: range)?", r"\1: expected a whole number, not \2"),
+        (_VALUE + r" a valid float(?: range)?", r"\1: expected a number, not \2"),
+        (_VALUE + r" in the range (.+)<=x<=(.+)", r"\1: expected \3 to \4, not \2"),
+        (_VALUE + r" one of (.+)", r"\1: expected one of \3, not \2"),
+    )
+)
+"""What typer's own click says of wrong usage, and how we say it."""
 
 
 def raise_sigterm(signum: int, frame: FrameType | None) -> None:
@@ -79,7 +93,8 @@ def failure_of(error: BaseException) -> SecurelinkError:
     if isinstance(error, SigTerm):
         return Terminated("terminated")
     if isinstance(error, typer.TyperException):
-        return _from_typer(error)
+        context = getattr(error, "ctx", None)
+        return wrong_usage(error, "securelink" if context is None else context.command_path)
     if isinstance(error, OSError):
         return _from_system(error)
     return InternalError(f"{_one_line(error)} (this is a bug; run again with --debug)")
@@ -93,19 +108,26 @@ def _from_system(error: OSError) -> SystemFailure:
     return _BY_ERRNO.get(error.errno or 0, SystemFailure)(message)
 
 
-def _from_typer(error: typer.TyperException) -> UsageError:
+def wrong_usage(error: typer.TyperException, path: str) -> UsageError:
+    """Return what typer found wrong with how a command was called, in our words.
+
+    Args:
+        error: what it raised.
+        path: the command, with the program's name first.
+    """
     # The classes of typer's own click have no public names; their attributes tell them apart.
-    context = getattr(error, "ctx", None)
-    path = context.command_path if context is not None else "securelink"
-    option = getattr(error, "option_name", None)
-    nearest = getattr(error, "possibilities", None)
-    message = error.format_message().rstrip(".")
-    if option and nearest is not None:
-        message = f"no option {option!r}"
-        if nearest:
-            message += f"; did you mean {nearest[0]!r}?"  # the nearest stands first
-    message = _PLAIN.sub(lambda found: _NUMBERS[found[1]], message)
-    return UsageError(message[:1].lower() + message[1:], hint=f"try: {path} --help")
+    nearest: Sequence[str] = getattr(error, "possibilities", None) or ()
+    # With those, it would list them all.
+    message = (error.message if nearest else error.format_message()).rstrip(".")
+    for theirs, ours in _SAID_PLAINLY:
+        if found := theirs.fullmatch(message):
+            message = found.expand(ours)
+            break
+    else:
+        message = message[:1].lower() + message[1:]
+    if nearest:
+        message += f"; did you mean {nearest[0]!r}?"  # the nearest stands first
+    return UsageError(message, hint=f"try: {path} --help")
 
 
 def _one_line(error: BaseException) -> str:

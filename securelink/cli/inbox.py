@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
@@ -94,7 +95,8 @@ def list_messages(
     output = Output(json=json, quiet=quiet, verbose=verbose)
     if limit is not None and limit < 0:
         raise UsageError(f"--limit is 0 or more, not {limit}", hint="0 stands for all")
-    most = (0 if json else NEWEST) if limit is None else limit
+    # SQLite knows no larger numbers than these.
+    most = (0 if json else NEWEST) if limit is None else min(limit, sys.maxsize)
     moment = None if since is None else parse_moment(since)
     if partial and (unread or follow or since is not None or limit is not None):
         raise UsageError(

@@ -8,11 +8,15 @@ import typer
 
 from securelink.cli.app import command_app, examples
 from securelink.cli.options import Json, Quiet
+from securelink.errors import UsageError
 
 app = command_app()
 
 TIMEOUT = 20.0
 """Seconds for which the inviting node is tried by default: somebody sits and waits."""
+
+SHORTEST, LONGEST = 0.1, 1e9
+"""Between how many seconds it may be."""
 
 
 @app.command(
@@ -32,9 +36,7 @@ def join(
         str | None,
         typer.Option("--as", metavar="NAME", help="What to call the other machine here."),
     ] = None,
-    timeout: Annotated[
-        float, typer.Option(metavar="SECONDS", min=0.1, help="How long to try.")
-    ] = TIMEOUT,
+    timeout: Annotated[float, typer.Option(metavar="SECONDS", help="How long to try.")] = TIMEOUT,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -54,6 +56,8 @@ def join(
     output = Output(json=json, quiet=quiet)
     home = Home.find()
     config = load(home.config_file).config
+    if not SHORTEST <= timeout <= LONGEST:
+        raise UsageError(f"--timeout: expected {SHORTEST:g} to {LONGEST:.0f}, not {timeout:g}")
     if as_ is not None:
         names.check(as_)
     if invite and invite != ["-"]:

@@ -104,7 +104,7 @@ def test_a_port_that_another_program_has(call, port, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "error"),
     [
-        (["--lease", "x"], "'x' is not a whole number"),
+        (["--lease", "x"], "--lease: expected a whole number, not 'x'"),
         (["--gateway", "0.0.0.0"], "--gateway: expected the router's IPv4 address"),
         (["--method", "igd"], "--method: expected one of auto, pcp, nat-pmp, upnp"),
     ],

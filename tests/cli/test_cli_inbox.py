@@ -101,6 +101,7 @@ def test_twenty_unless_a_number_is_given(call, node):
     assert texts(done) == [f"text {number}" for number in range(1, 21)]
     assert done.err == "the newest 20; all of them: --limit 0\n"
     assert len(texts(call("inbox", "--limit", "0"))) == 21
+    assert len(texts(call("inbox", "--limit", "9" * 20))) == 21
     assert (len(texts(call("inbox", "--limit", "21"))), call("inbox", "--limit", "2").err) == (
         21,
         "",
@@ -214,7 +215,7 @@ def test_the_exact_bytes(node):
         (["delete", "--before", "then"], "'then' is neither a date nor a duration"),
         (["--since", "then"], "'then' is neither a date nor a duration"),
         (["--limit", "-1"], "--limit is 0 or more, not -1"),
-        (["--limit", "x"], "invalid value for '--limit': 'x' is not a whole number"),
+        (["--limit", "x"], "--limit: expected a whole number, not 'x'"),
         (["--from", "dave"], "no peer is called dave"),
         (["shwo"], "no command 'inbox shwo'; did you mean 'inbox show'?"),
     ],

@@ -187,7 +187,7 @@ def test_no_address_that_has_a_wire_form(call, node):
     [
         (["--uses", "0"], "an invite has 1 to 1000 uses, not 0"),
         (["--uses", "1001"], "an invite has 1 to 1000 uses, not 1001"),
-        (["--uses", "x"], "invalid value for '--uses': 'x' is not a whole number"),
+        (["--uses", "x"], "--uses: expected a whole number, not 'x'"),
         (["--expires", "0s"], "an invite is good for 1s at least and 365d at most"),
         (["--expires", "366d"], "an invite is good for 1s at least and 365d at most"),
         (["--expires", "24"], "'24' is not a duration"),

@@ -30,3 +30,12 @@ def test_a_name_with_line_ends_stays_on_its_line(
     assert done.status == 0
     assert not [line for line in done.err.splitlines() if line.startswith("securelink:")]
     assert "calls itself" in done.err
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf", "1e10"])
+def test_a_timeout_that_is_none(seconds: str, call) -> None:
+    done = call("join", "--timeout", seconds, "slinv1")
+    assert (done.status, done.out) == (2, "")
+    assert done.err == (
+        f"securelink: error: --timeout: expected 0.1 to 1000000000, not {float(seconds):g}\n"
+    )

@@ -69,7 +69,7 @@ def test_a_peer_without_an_address(receive, node, words):
         (("--endpoint", "lan"), "no lan endpoint of alice is known"),
         (("--endpoint", "::1"), "--endpoint: "),
         (("--timeout", "-1"), "--timeout: "),
-        (("--timeout", "soon"), "'--timeout'"),
+        (("--timeout", "soon"), "--timeout: expected a number, not 'soon'"),
         (("--conflict", "replace"), "--conflict: expected one of rename, skip, overwrite"),
         (("--folder", "~nobody-here/in"), "--folder: no home folder for '~nobody-here/in'"),
     ],

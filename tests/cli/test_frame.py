@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import shlex
 import shutil
 import signal
@@ -15,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from securelink.cli import main
-from securelink.cli.app import COMMANDS
+from securelink.cli.app import COMMANDS, program
 
 PROBE = str(Path(__file__).with_name("probe.py"))
 USAGE = "securelink: error: {}\nhint: {}\n"
@@ -157,10 +158,36 @@ def test_the_help_cuts_no_sentence(command, run):
         ),
         (
             ["send", "--timeout", "soon", "x"],
-            "invalid value for '--timeout': 'soon' is not a number",
+            "--timeout: expected a number, not 'soon'",
             "try: securelink send --help",
         ),
-        (["config", "-x"], "no such option: -x", "try: securelink config --help"),
+        (["config", "-x"], "no option '-x'", "try: securelink config --help"),
+        (["config", "-qx"], "no option '-x'", "try: securelink config --help"),
+        (["send", "--json=no"], "--json takes no value", "try: securelink send --help"),
+        (["peers", "--toml=1"], "--toml takes no value", "try: securelink peers --help"),
+        (["--debug=1", "send"], "--debug takes no value", "try: securelink --help"),
+        (
+            ["invite", "--uses", "many"],
+            "--uses: expected a whole number, not 'many'",
+            "try: securelink invite --help",
+        ),
+        (
+            ["forward-port", "70000"],
+            "PORT: expected 1 to 65535, not 70000",
+            "try: securelink forward-port --help",
+        ),
+        (
+            ["forward-port", "http"],
+            "PORT: expected a whole number, not 'http'",
+            "try: securelink forward-port --help",
+        ),
+        (
+            ["forward-port", "--protocol", "sctp"],
+            "--protocol: expected one of 'tcp', 'udp', not 'sctp'",
+            "try: securelink forward-port --help",
+        ),
+        (["receive", "a", "b", "c"], "too many arguments: 'b c'", "try: securelink receive --help"),
+        (["peers", "rename", "a"], "missing argument 'NEW'", "try: securelink peers rename --help"),
         (["--xyzzy"], "no option '--xyzzy'", "try: securelink --help"),
         (
             ["config", "-q", "path"],
@@ -169,7 +196,7 @@ def test_the_help_cuts_no_sentence(command, run):
         ),
         (
             ["config", "path", "x"],
-            "got unexpected extra argument(s) (x)",
+            "too many arguments: 'x'",
             "try: securelink config path --help",
         ),
     ],
@@ -187,6 +214,61 @@ def test_wrong_usage(words, error, hint, capsys):
         "hint": hint,
         "exit": 2,
     }
+
+
+OURS = (
+    "no option '-.+'(; did you mean '--.+'[?])?",
+    "too many arguments: 'one two'",
+    "missing argument '[A-Z.]+'",
+    "--?[a-z-]+ (needs a value|takes no value)",
+    "--[a-z-]+: expected .+, not 'x'",
+)
+"""What may be said of wrong usage."""
+
+
+def every_command():
+    """Every command, with the words that call it."""
+
+    def below(command, words):
+        yield words, command
+        for name, inner in getattr(command, "commands", {}).items():
+            yield from below(inner, [*words, name])
+
+    root = program()
+    for name in COMMANDS:
+        yield from below(root.get_command(None, name), [name])
+
+
+def wrong_usages():
+    """Every way to call a command that its options and arguments do not allow."""
+    for called, command in every_command():
+        arguments = [each for each in command.params if each.param_type_name == "argument"]
+        yield called, ["--xyzzy"]
+        yield called, ["-Z"]
+        if not hasattr(command, "commands") and all(each.nargs == 1 for each in arguments):
+            yield called, [*(["1"] * len(arguments)), "one", "two"]
+        if any(each.required for each in arguments):
+            yield called, []
+        for option in command.params:
+            if option.param_type_name == "argument":
+                continue
+            for name in option.opts:
+                if option.is_flag or option.count:
+                    yield called, [f"{name}=1" if name.startswith("--") else f"{name}Z"]
+                    continue
+                yield called, [name]
+                if option.type.name != "str":
+                    yield called, [name, "x"]
+
+
+@pytest.mark.parametrize(("called", "words"), list(wrong_usages()))
+def test_every_wrong_usage_is_one_line_of_ours(called, words, capsys):
+    assert main([*called, *words]) == 2
+    out, err = capsys.readouterr()
+    error, hint = err.splitlines()
+    assert out == ""
+    assert re.fullmatch(f"securelink: error: (?:{'|'.join(OURS)})", error)
+    assert hint == f"hint: try: securelink {' '.join(called)} --help"
 
 
 def test_wrong_usage_of_a_process(run):
