@@ -119,6 +119,13 @@ class Tally:
     """All its rows are put."""
 
     @property
+    def undone(self) -> int:
+        """How much of it is not delivered: texts and files, and folders where there is no file."""
+        if self.files:
+            return self.files - self.files_done
+        return self.rows - self.delivered
+
+    @property
     def errors(self) -> list[SecurelinkError]:
         """All that is known to have gone wrong, the final before the passing."""
         return [*self.failed, *self.refused.values()]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from securelink.locks import is_held
-from securelink.store import inbox, links, outbox, outbox_files
+from securelink.store import inbox, links, outbox_list
 
 if TYPE_CHECKING:
     import sqlite3
@@ -25,7 +25,7 @@ class Presence(msgspec.Struct, frozen=True):
     endpoint: Endpoint | None
     """Where its newest link leads, or comes from; None if there is none."""
     outgoing: int
-    """Texts and files that wait here for it."""
+    """Texts and files that wait here for it, and folders in which there are none."""
     unread: int
     """Messages from it that no person was shown."""
 
@@ -44,7 +44,7 @@ def read(conn: sqlite3.Connection, home: Home, peers: Iterable[bytes]) -> dict[b
         found[peer] = Presence(
             since=own[0].since if own else None,
             endpoint=own[-1].endpoint if own else None,
-            outgoing=outbox.count_queued(conn, peer) + outbox_files.count_queued(conn, peer),
+            outgoing=outbox_list.count_open(conn, peer, queued=True),
             unread=unread.get(peer, 0),
         )
     return found

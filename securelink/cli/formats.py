@@ -58,6 +58,13 @@ def size(count: int) -> str:
     return f"{number:.1f} {unit}" if number < 9.95 else f"{number:.0f} {unit}"
 
 
+def contents(files: int, folders: int, total: int) -> list[str]:
+    """Say what is in a folder: `2 files` and `10 B`; where there is no file, `3 folders`."""
+    if not files and folders:
+        return [f"{folders} folder{'' if folders == 1 else 's'}"]
+    return [f"{files} file{'' if files == 1 else 's'}", size(total)]
+
+
 def message_line(received_at: int, peer: str, text: str) -> str:
     """Return a message as a person reads it: `14:05 bob hello`, further lines indented.
 

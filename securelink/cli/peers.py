@@ -170,7 +170,7 @@ def remove(
                     "status": "removed",
                     "peer": each,
                     "id": _peer_id(gone.peer),
-                    "cancelled": gone.cancelled_rows,
+                    "cancelled": gone.cancelled,
                     "invite_revoked": gone.invite_revoked,
                 }
             )
@@ -180,7 +180,7 @@ def remove(
 
 def _tell_removed(output: Output, name: str, gone: Removed) -> None:
     output.note(f"{name} is removed")
-    count = gone.cancelled_rows
+    count = gone.cancelled
     if count:
         output.note(f"{count} {'message' if count == 1 else 'messages'} for {name} cancelled")
     if gone.invite_revoked:

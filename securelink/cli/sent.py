@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from securelink.choice import choose
 from securelink.cli import cut_short
-from securelink.cli.formats import duration, size
+from securelink.cli.formats import contents, duration, size
 from securelink.cli.output import Style, Styled, code_of
 from securelink.cli.progress import shown
 from securelink.cli.text import one_line, shorten
@@ -317,9 +317,12 @@ def _what(tally: Tally) -> str:
             return f"{_quoted(item)} "
         case LinesItem():
             return f"{tally.delivered} line{'' if tally.delivered == 1 else 's'} "
-    files = f"{tally.files} files, " if tally.files != 1 else ""
-    resumed = f", {size(tally.resumed)} of it before" if tally.resumed else ""
-    return f"{_label(tally.item)} ({files}{size(tally.done)}{resumed}) "
+    counts = contents(tally.files, tally.rows - tally.files, tally.done)
+    if tally.files == 1:
+        counts = [size(tally.done)]
+    if tally.resumed:
+        counts.append(f"{size(tally.resumed)} of it before")
+    return f"{_label(tally.item)} ({', '.join(counts)}) "
 
 
 def _about(item: Item, *, alone: bool) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING, Any
 
-from securelink.cli.formats import duration, size
+from securelink.cli.formats import contents, duration, size
 from securelink.cli.output import Style, Styled
 from securelink.cli.text import one_line, shorten
 from securelink.errors import ExitCode
@@ -94,7 +94,7 @@ def what(entry: Entry) -> str:
     name = entry.name
     if entry.kind == "folder":
         name += "/"
-        counts = [f"{entry.files} {'file' if entry.files == 1 else 'files'}", size(entry.size)]
+        counts = contents(entry.files, entry.folders, entry.size)
     return f"{name} ({', '.join(counts)})" if counts else name
 
 

@@ -70,10 +70,10 @@ def outcome_of(
             own = Unreachable(own.message, hint=own.hint)
     elif own is None and not tally.complete:
         own = error
-    if own is not None and len(errors) + len(tally.open) > 1 and tally.rows > 1:
-        failed = tally.rows - tally.delivered
+    if own is not None and tally.undone > 1:
         own = type(own)(
-            f"{failed} of {tally.rows} were not delivered: {own.message}", hint=own.hint
+            f"{tally.undone} of {tally.files or tally.rows} were not delivered: {own.message}",
+            hint=own.hint,
         )
     queued = terms.queue and bool(tally.open) and tally.complete and not errors
     return Outcome(

@@ -117,6 +117,7 @@ class Putting:
             tally.changed.add(row.label)
         except SecurelinkError as error:
             tally.rows += 1
+            tally.files += 1
             tally.failed.append(error)
         self._rows.move()
 

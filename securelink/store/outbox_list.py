@@ -11,7 +11,7 @@ import msgspec
 
 from securelink.errors import UsageError
 from securelink.ids import to_text
-from securelink.store import aging, tries
+from securelink.store import aging, outbox, tries
 from securelink.store.outbox import HANDED_KEPT, State
 
 if TYPE_CHECKING:
@@ -40,6 +40,10 @@ _SELECT = (
 _SELECT_QUEUED = (
     "SELECT outbox.seq, id, group_id, kind, ifnull(name, ''), substr(text, 1, ?), ifnull(size, 0)"
     f" {_FROM}"
+)
+_COUNT = (
+    "SELECT ifnull(sum(CASE WHEN others THEN others ELSE folders END), 0) FROM"  # noqa: S608 - a constant
+    f" (SELECT sum(kind <> 'folder') AS others, sum(kind = 'folder') AS folders {_FROM}"
 )
 _SELECT_SEQ = f"SELECT outbox.seq {_FROM}"
 _IS_TOLD = "state NOT IN ('delivered', 'withdrawn')"
@@ -70,8 +74,12 @@ class Entry:
     size: int = 0
     """Of all its files, in bytes; of a text 0."""
     files: int = 0
-    states: Counter[State] = field(default_factory=Counter)
-    """How many rows are in which state."""
+    folders: int = 0
+    """Rows of folders themselves; what is in them has its own."""
+    rows: Counter[State] = field(default_factory=Counter)
+    """How many rows are in which state, folders themselves among them."""
+    counted: Counter[State] = field(default_factory=Counter)
+    """The same of texts and files alone."""
     owned: bool = False
     """A process that lives delivers it, or waits for another one to do so."""
     tries: int = 0
@@ -84,7 +92,16 @@ class Entry:
     @property
     def state(self) -> State:
         """The state that stands for all its rows: the first of them that may still move."""
-        return next(state for state in _ORDER if self.states[state])
+        return next(state for state in _ORDER if self.rows[state])
+
+    @property
+    def states(self) -> Counter[State]:
+        """How much of it is in which state: texts and files, and folders where there is no file."""
+        if not self.counted:
+            return self.rows
+        if self.counted[self.state]:
+            return self.counted
+        return self.counted + Counter({self.state: self.rows[self.state]})
 
     @property
     def reason(self) -> str | None:
@@ -184,6 +201,27 @@ def rows_of(conn: sqlite3.Connection, entry: Entry) -> list[int]:
     return [seq for (seq,) in rows]
 
 
+def count_open(conn: sqlite3.Connection, peer: bytes, *, queued: bool = False) -> int:
+    """Return how much has not ended for a peer, in texts and files; of a folder in which no file
+    is left, its own rows count.
+
+    Args:
+        conn: the store.
+        peer: the recipient's key, 32 bytes.
+        queued: only what waits for any process with a link.
+    """
+    # Texts and files by themselves, each by the index of their queue.
+    which = ("kind = 'text'", "kind IN ('file', 'folder')") if queued else ("1",)
+    state = outbox.QUEUED if queued else "state IN ('waiting', 'handed')"
+    total = 0
+    for each in which:
+        (count,) = conn.execute(
+            f"{_COUNT} WHERE peer = ? AND {each} AND {state} GROUP BY group_id)", (peer,)
+        ).fetchone()
+        total += count
+    return total
+
+
 def peers_with_queued(conn: sqlite3.Connection) -> list[bytes]:
     """Return the keys of the peers for whom something is queued that no process waits for."""
     rows = conn.execute(
@@ -244,8 +282,10 @@ def _add(
         # A single file goes by its own ID, which its receiver tells too.
         entry.id, entry.kind, entry.name = row.group, "folder", row.name.partition("/")[0]
     state = State(row.state)
-    entry.states[state] += 1
+    entry.rows[state] += 1
+    entry.counted[state] += row.kind != "folder"
     entry.files += row.kind not in {"text", "folder"}
+    entry.folders += row.kind == "folder"
     entry.size += row.size
     entry.sent_at = min(entry.sent_at, row.sent_at)
     entry.owned |= state in OPEN and row.owner is not None

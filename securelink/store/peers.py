@@ -14,7 +14,7 @@ import msgspec
 
 from securelink import names
 from securelink.errors import UnknownPeer, UsageError
-from securelink.store import addresses, invites, outbox, tries
+from securelink.store import addresses, invites, outbox, outbox_list, tries
 
 if TYPE_CHECKING:
     import sqlite3
@@ -64,8 +64,8 @@ class Removed(msgspec.Struct, frozen=True):
     """A peer that is no more, and what went with it."""
 
     peer: Peer
-    cancelled_rows: int
-    """Outbox rows that were given up."""
+    cancelled: int
+    """Texts and files of the outbox that were given up."""
     invite_revoked: bool
     """Whether the invite that it came with still stood until now."""
 
@@ -238,7 +238,8 @@ def remove(conn: sqlite3.Connection, name: str, now: int) -> Removed:
         UnknownPeer: if no peer is called *name*.
     """
     peer = _require(conn, name)
-    cancelled = outbox.cancel_peer(conn, peer.key, now)
+    cancelled = outbox_list.count_open(conn, peer.key)
+    outbox.cancel_peer(conn, peer.key, now)
     revoked = peer.invite is not None and invites.revoke_hash(conn, peer.invite)
     addresses.forget(conn, peer.key)
     tries.forget(conn, peer.key)

@@ -217,7 +217,7 @@ async def test_what_is_refused_for_now_ends_the_rest_of_its_item(
         outcome = await sent.outcome()
         assert isinstance(outcome.error, PeerRefused)
         assert outcome.error.message == (
-            "3 of 4 were not delivered: bob refused photos/a: its disk is full"
+            "3 of 3 were not delivered: bob refused photos/a: its disk is full"
         )
         assert outcome.error.hint == "try again later"
         # Two are with bob for all we know, and one is certainly not.

@@ -279,7 +279,7 @@ def test_remove(conn: sqlite3.Connection) -> None:
 
     removed = peers.remove(conn, "bob", 50)
 
-    assert removed == peers.Removed(peer, cancelled_rows=2, invite_revoked=True)
+    assert removed == peers.Removed(peer, cancelled=2, invite_revoked=True)
     assert peers.by_key(conn, BOB, pending=True) is None
     assert addresses.endpoints(conn, BOB) == []
     assert outbox.count_queued(conn, BOB) == 0
