@@ -119,6 +119,19 @@ def test_a_stream_and_the_lines_of_events(
     assert (delivered.startswith("delivered log (2.0 MB) to alice"), nothing) == (True, "")
 
 
+def test_what_an_interrupted_one_says_stands_alone(
+    serving_and_sending: Callable[..., tuple[Run, Run, Proxy]], tmp_path: Path
+) -> None:
+    (tmp_path / "big.bin").write_bytes(os.urandom(SIZE))
+    _, sending, _ = serving_and_sending("--file", str(tmp_path / "big.bin"))
+    sending.terminal.shows(r"^big\.bin  \d\d% \d\d MB of 40 MB  ")
+    sending.process.send_signal(signal.SIGINT)
+    assert sending.process.wait(PATIENCE) == 130
+    said = "interrupted: nothing delivered to alice; the same command goes on where it stopped"
+    left = sending.terminal.wait(lambda lines: lines if lines[-1] == "" else None, "a clean end")
+    assert "".join(left) == said
+
+
 def test_nothing_of_it_in_a_pipe(machines: Machines, tmp_path: Path) -> None:
     (tmp_path / "big.bin").write_bytes(bytes(SIZE))
     alice, serving, bob = machines.pair()
