@@ -99,10 +99,16 @@ def receive(
 
 async def _peer(node: Node, name: str | None) -> KnownPeer:
     from securelink.cli.whom import default_peer
+    from securelink.directory import ME
     from securelink.errors import UsageError
 
     directory = await node.directory()
     name = name or default_peer(node.config, directory, say="NAME")
+    if name in {ME, node.identity.public.peer_id}:
+        raise UsageError(
+            "nothing is received from this machine itself: name another one",
+            hint="`securelink serve` takes what is sent to me, `securelink inbox` shows it",
+        )
     if name is None:
         raise UsageError(
             "there are no peers yet",

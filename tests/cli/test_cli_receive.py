@@ -54,6 +54,19 @@ def test_somebody_unknown(receive, node):
     assert "hint: did you mean alice?" in called.stderr
 
 
+@pytest.mark.parametrize("words", [(), ("--once",), ("--json",)])
+def test_oneself(receive, node, call, words):
+    node.peer("alice", "127.0.0.1")
+    own = call("id", "--json").result["id"]
+    for name in ("me", own):
+        called = receive(name, *words)
+        assert called.returncode == 2
+        told = called.stdout + called.stderr
+        assert "nothing is received from this machine itself" in told
+        assert "`securelink serve` takes what is sent to me" in told
+        assert "no peer is called" not in told
+
+
 @pytest.mark.parametrize("words", [(), ("--once",), ("alice",)])
 def test_a_peer_without_an_address(receive, node, words):
     node.peer("alice")
