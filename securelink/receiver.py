@@ -58,6 +58,7 @@ class Receiver:
         lookout: Lookout,
         patience: float | None,
         failed: Callable[[SecurelinkError], None],
+        not_yet: Callable[[], None],
     ) -> None:
         self.registry = registry
         self._node = node
@@ -66,6 +67,7 @@ class Receiver:
         self._lookout = lookout
         self._patience = patience
         self._failed = failed
+        self._not_yet = not_yet
         self._moved_at = 0.0
         self._put_off = 0
 
@@ -79,6 +81,7 @@ class Receiver:
         choice: str = "auto",
         patience: float | None = None,
         failed: Callable[[SecurelinkError], None] = lambda _: None,
+        not_yet: Callable[[], None] = lambda: None,
     ) -> Self:
         """Prepare to receive; nothing is dialled yet.
 
@@ -89,7 +92,10 @@ class Receiver:
             choice: which endpoints may be used, as for `choose`.
             patience: seconds until there must be a link; None for never. `stay` needs a first one
                 until then, `take_what_waits` another one since the last progress.
-            failed: told why there is no link, of failures of one kind in a row the first alone.
+            failed: told why there is no link, while it is tried for ever; of failures of one kind
+                in a row the first alone.
+            not_yet: told once for each link that there is none yet, while it is tried until the
+                patience is over; why, is raised then.
 
         Raises:
             UsageError: the peer has no such endpoint.
@@ -103,7 +109,7 @@ class Receiver:
             )
         registry = Registry(node, tell.event)
         lookout = await Lookout.open(node, COMMAND, tell, registry)
-        return cls(node, peer, choice, registry, lookout, patience, failed)
+        return cls(node, peer, choice, registry, lookout, patience, failed, not_yet)
 
     async def stay(self) -> NoReturn:
         """Keep a link, and tell of what arrives, until cancelled.
@@ -187,9 +193,11 @@ class Receiver:
 
         def failed(error: SecurelinkError) -> None:
             nonlocal told
-            if type(error) is not told:
-                told = type(error)
+            if deadline is not None and told is None:
+                self._not_yet()
+            elif deadline is None and type(error) is not told:
                 self._failed(error)
+            told = type(error)
 
         try:
             return await dial(

@@ -133,9 +133,19 @@ async def _receive(
     def failed(error: SecurelinkError) -> None:
         tell.say(partial(_complain, screen.output, error))
 
+    def not_yet() -> None:
+        line = f"{peer.name} is not there yet, trying for {patience:g} s"
+        tell.say(partial(screen.output.note, line))
+
     async with (
         await Receiver.open(
-            node, peer, tell, choice=node.config.client.endpoint, patience=patience, failed=failed
+            node,
+            peer,
+            tell,
+            choice=node.config.client.endpoint,
+            patience=patience,
+            failed=failed,
+            not_yet=not_yet,
         ) as receiver,
         progress_shown(screen.output, log, receiver.registry),
     ):

@@ -100,10 +100,18 @@ def test_nobody_answers(receive, node, words):
         deaf.bind(("127.0.0.1", 0))
         node.peer("alice")
         endpoint = f"127.0.0.1:{deaf.getsockname()[1]}"
-        called = receive("--json", "--endpoint", endpoint, *words)
+        called = receive("--endpoint", endpoint, *words)
+        for_a_script = receive("--json", "--endpoint", endpoint, *words)
+    tried = f"hint: tried: {endpoint} (connection refused)"
     assert called.returncode == 3
-    assert json.loads(called.stdout)["code"] == "unreachable"
-    assert called.stderr.count("alice could not be reached; trying again") == 1
+    assert called.stderr.splitlines() == [
+        "alice is not there yet, trying for 0.2 s",
+        "securelink: error: alice could not be reached",
+        tried,
+    ]
+    assert for_a_script.returncode == 3
+    assert json.loads(for_a_script.stdout)["code"] == "unreachable"
+    assert "could not be reached" not in for_a_script.stderr
 
 
 def test_the_configuration_says_from_whom_and_how_long(receive, node):

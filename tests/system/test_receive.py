@@ -279,7 +279,7 @@ def test_a_signal_is_not_how_once_ends(machines: Machines, number: signal.Signal
     _, serving, bob = machines.pair()
     serving.stop()
     process = bob.start("receive", "--once", "--json")
-    process.stderr("trying again")
+    process.stderr("alice is not there yet, trying for 30 s")
     process.signal(number)
     assert process.finish(5).code == 128 + number
 
