@@ -185,6 +185,7 @@ class Lookout:
                 await self._node.bury(owners)
             self._registry.wake(queued)
             self._queued(queued)
+            await self._registry.strike_out_gone()
             await asyncio.sleep(LOOK_AROUND_PAUSE)
 
     async def _tidy(self) -> None:

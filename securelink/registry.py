@@ -39,6 +39,9 @@ if TYPE_CHECKING:
     from securelink.node import Node
     from securelink.session import Happening
 
+MOST_GONE = 1024
+"""Links that are remembered as gone while the store can't be told: a peer may make ever new."""
+
 
 @dataclass(slots=True)
 class _Linked:
@@ -65,6 +68,16 @@ class _Linked:
         return next(iter(self.dispatches), link) is link and self.outgoing.may_drain()
 
 
+@dataclass(frozen=True, slots=True)
+class _Gone:
+    """A link that is no more."""
+
+    row: LinkRow
+    peer: KnownPeer
+    at: int
+    """When it ended, in ms since 1970."""
+
+
 class Registry:
     """All links of one process.
 
@@ -89,6 +102,7 @@ class Registry:
         self._incoming: dict[Link, Incoming] = {}
         self._taken = 0  # over the links that have ended
         self._numbers = itertools.count(1)
+        self._gone: dict[int, _Gone] = {}  # and not struck out yet, oldest first
         self._tasks: set[asyncio.Task[None]] = set()
 
     def __contains__(self, key: bytes) -> bool:
@@ -221,10 +235,21 @@ class Registry:
             await self.strike_out(row, linked.peer)
 
     async def strike_out(self, row: LinkRow, peer: KnownPeer) -> None:
-        """Note that a link is no more."""
-        with contextlib.suppress(StoreError):
-            # Then it stands there until this process ends.
-            await self._node.store.run(_strike_out, row, peer)
+        """Note that a link is no more; if that can't be written, with the next one that is."""
+        self._gone[row.number] = _Gone(row, peer, now_ms())
+        await self.strike_out_gone()
+
+    async def strike_out_gone(self) -> None:
+        """Note which links are no more, as far as that could not be written before."""
+        while len(self._gone) > MOST_GONE:
+            # It stands there until this process ends.
+            del self._gone[next(iter(self._gone))]
+        gone = [*self._gone.values()]
+        if gone:
+            with contextlib.suppress(StoreError):
+                await self._node.store.run(_strike_out, gone)
+                for each in gone:
+                    self._gone.pop(each.row.number, None)
 
     async def aclose(self) -> None:
         """End all links in order."""
@@ -369,6 +394,7 @@ def announce(node: Node, link: Link, endpoints: Sequence[Endpoint]) -> None:
             link.send(Announce(told))
 
 
-def _strike_out(conn: sqlite3.Connection, row: LinkRow, peer: KnownPeer) -> None:
-    links.down(conn, row.owner, row.number)
-    directory.note_seen(conn, peer, now_ms())
+def _strike_out(conn: sqlite3.Connection, gone: Iterable[_Gone]) -> None:
+    for each in gone:
+        links.down(conn, each.row.owner, each.row.number)
+        directory.note_seen(conn, each.peer, each.at)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
+import sqlite3
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +30,7 @@ from parties import (
 
 from securelink import events, ids, interfaces, lookout
 from securelink import service as service_module
-from securelink.clock import new_id
+from securelink.clock import new_id, now_ms
 from securelink.config import ServerConfig
 from securelink.endpoints import Endpoint, Kind
 from securelink.errors import AlreadyRunning, SecurelinkError, StoreBusy, StoreError, StoreFull
@@ -37,12 +39,14 @@ from securelink.invite import Invite
 from securelink.locks import FileLock, is_held
 from securelink.messages import Announce, Ready, Receipt
 from securelink.service import Service
-from securelink.store import inbox, invites, outbox, peers, serving
+from securelink.store import inbox, invites, links, outbox, peers, serving
 
 if TYPE_CHECKING:
     from parties import Parties
 
     from securelink.node import Node
+
+CAROL = Identity.from_private_bytes(bytes([3]) * 32)
 
 
 class Blocked(Told):
@@ -402,6 +406,47 @@ async def test_a_death_is_noticed_although_it_commits_nothing(
             assert states(node) == ["waiting"]
             lock.release()
             await until(lambda: states(node) == ["withdrawn"])
+
+
+async def test_a_link_that_has_gone_is_struck_out_once_the_store_can_be_written(
+    parties: Parties, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lookout, "LOOK_AROUND_INTERVAL", 0.05)
+    failed = 0
+
+    def fails(*_: object) -> None:
+        nonlocal failed
+        failed += 1
+        raise StoreFull("the disk is full")
+
+    def linked() -> int:
+        with contextlib.closing(sqlite3.connect(node.home.store_file)) as conn:
+            (count,) = conn.execute("SELECT count(*) FROM links").fetchone()
+        assert isinstance(count, int)
+        return count
+
+    async with (
+        parties.node(knows={"bob": BOB.public, "carol": CAROL.public}) as node,
+        running(node) as (service, _),
+        call(service.server, CAROL) as carol,
+    ):
+        await carol.hear(Ready)
+        with monkeypatch.context() as patch:
+            patch.setattr(links, "down", fails)
+            async with call(service.server) as bob:
+                await bob.hear(Ready)
+                assert linked() == 2
+            await until(lambda: failed > 2)
+            assert linked() == 2
+            left_by = now_ms()
+        # Nobody commits anything meanwhile.
+        await until(lambda: linked() == 1)
+        seen = (await node.directory()).by_name("bob").last_seen
+        assert seen is not None
+        assert seen <= left_by, "when it left, not when that could be written"
+        mark = node.store.commits
+        await asyncio.sleep(0.2)
+        assert node.store.commits == mark, "once"
 
 
 def _give_to(conn, seq, owner):
