@@ -239,7 +239,7 @@ class TransferError(SecurelinkError):
 
 
 class NotAllTaken(TransferError):
-    """This node could not take everything that waited for it."""
+    """Not everything that waited for this node was taken."""
 
 
 class SourceChanged(TransferError):

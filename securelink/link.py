@@ -40,7 +40,8 @@ class Link(asyncio.BufferedProtocol):
     Attributes:
         session: what the link speaks; read its state, but act through the link.
         remote: the other side's address and port, or None when it was gone at once.
-        answers: how many receipts and refusals were sent.
+        answers: how many texts and files were answered; one that comes again after it was refused
+            for now counts once.
         put_off: the IDs of what this side has refused for now, and not taken since.
     """
 
@@ -156,7 +157,7 @@ class Link(asyncio.BufferedProtocol):
         self._flush_later()
 
     def _count(self, answer: Receipt | Refused) -> None:
-        self.answers += 1
+        self.answers += answer.id not in self.put_off
         if isinstance(answer, Refused) and not answer.permanent:
             if len(self.put_off) < MOST_PUT_OFF:
                 self.put_off.add(answer.id)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import enum
+import math
 import random
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
@@ -36,10 +38,23 @@ COMMAND = "receive"
 """Under this name the store keeps what was told."""
 
 QUIET = 2.0
-"""Seconds without anything coming in, after which what the server still has is not for now."""
+"""Seconds without anything coming in, after which the server is asked what it still has. A server
+that is slow gets twice as long each time in a row."""
+
+STALLED = 30.0
+"""Seconds after which a server is given up that says it has something and sends nothing, if no
+patience says so."""
 
 LOOK_INTERVAL = 0.05
 """Seconds between two looks at what has come in."""
+
+
+class _Pause(enum.Enum):
+    """Why nothing more is taken over a link."""
+
+    TAKEN = "as much has come as the server said"
+    QUIET = "less has come, and nothing more does"
+    ENDED = "the link has ended"
 
 
 class Receiver:
@@ -69,7 +84,9 @@ class Receiver:
         self._failed = failed
         self._not_yet = not_yet
         self._moved_at = 0.0
+        self._progress = (0, 0)
         self._put_off = 0
+        self._left = 0
 
     @classmethod
     async def open(
@@ -126,7 +143,8 @@ class Receiver:
         """Take what the server has for this node, and tell of all that is new here.
 
         Raises:
-            NotAllTaken: this node could not take something, such as with a full disk.
+            NotAllTaken: this node could not take something, such as with a full disk; or the
+                server says that it has something, and sends nothing of it.
             PeerRefused, NotThem, Unreachable: there was no link, or none that held, or a file
                 that has begun does not go on.
             UnknownPeer: the peer was removed.
@@ -138,6 +156,11 @@ class Receiver:
             raise NotAllTaken(
                 f"{self._put_off} of what {self._peer.name} has could not be taken for now",
                 hint="it still waits there; make room on this disk, then repeat",
+            )
+        if self._left:
+            raise NotAllTaken(
+                f"{self._left} of what {self._peer.name} has for this node did not come",
+                hint="it still waits there, or comes to another process of this node; repeat later",
             )
 
     async def aclose(self) -> None:
@@ -227,21 +250,31 @@ class Receiver:
         with logged():
             await recover(self._node)
         loop = asyncio.get_running_loop()
-        self._moved_at = loop.time()
+        limit = STALLED if self._patience is None else self._patience
         delays = backoff.delays(FIRST_DELAY, LONGEST_DELAY, random.random)
+        wanted_at = self._moved_at = loop.time()
+        fewest, quiet = math.inf, QUIET
         while True:
-            deadline = None if self._patience is None else self._moved_at + self._patience
+            deadline = None if self._patience is None else wanted_at + self._patience
             connected = await self._dial(deadline, standing=False)
-            carriage = await self.registry.enter_dialled(connected, self._peer, standing=False)
-            carrying = asyncio.create_task(carriage.run(connected.early))
-            try:
-                is_done = await self._until_taken(carriage, carrying, connected.ready.waiting)
-            finally:
-                await carriage.aclose()
-                error = await carrying
-            if is_done:
-                self._put_off = carriage.put_off
+            waiting, ready_at = connected.ready.waiting, loop.time()
+            if waiting < fewest:
+                # A link alone is no progress; that less waits than ever before is some.
+                fewest, self._moved_at = waiting, ready_at
+            left = limit - (ready_at - self._moved_at)
+            pause, error = await self._take_over(connected, max(QUIET, min(quiet, left)))
+            if pause is _Pause.TAKEN or (pause is _Pause.QUIET and self._put_off):
                 return
+            if pause is _Pause.QUIET:
+                if ready_at - self._moved_at >= limit:
+                    self._left = waiting
+                    return
+                # What was to come may have been withdrawn there, or have gone over another link of
+                # this node; or the server is slow. It tells with the next READY.
+                quiet = QUIET if self._moved_at > ready_at else 2 * quiet
+                wanted_at = loop.time()
+                continue
+            wanted_at = self._moved_at
             delay = next(delays)
             late = loop.time() + delay - self._moved_at
             if self._patience is not None and late >= self._patience:
@@ -249,32 +282,68 @@ class Receiver:
                 raise Unreachable(f"the link to {self._peer.name} {reason}")
             await asyncio.sleep(delay)
 
-    async def _until_taken(
-        self, carriage: Carriage, carrying: asyncio.Task[Any], waiting: int
-    ) -> bool:
-        """Return whether all has come that waited; if not, the link has ended.
+    async def _take_over(
+        self, connected: Connected, quiet: float
+    ) -> tuple[_Pause, SecurelinkError | None]:
+        """Take what comes over one link; return why nothing more does, and why the link has ended.
+
+        Raises:
+            Unreachable: a file that has begun does not go on.
+            StoreError: the link could not be written down.
+        """
+        waiting = connected.ready.waiting
+        carriage = await self.registry.enter_dialled(connected, self._peer, standing=False)
+        carrying = asyncio.create_task(carriage.run(connected.early))
+        self._progress = 0, self.registry.taken
+        try:
+            pause = await self._until_pause(carriage, carrying, waiting, quiet)
+        finally:
+            await carriage.aclose()
+            error = await carrying
+        # What had been read by then was taken all the same.
+        self._note_progress(carriage)
+        self._put_off = carriage.put_off
+        if pause is _Pause.QUIET and carriage.answered >= waiting:
+            pause = _Pause.TAKEN
+        return pause, error
+
+    async def _until_pause(
+        self, carriage: Carriage, carrying: asyncio.Task[Any], waiting: int, quiet: float
+    ) -> _Pause:
+        """Wait until so much has come, or nothing has for so many seconds, or the link has ended.
 
         Raises:
             Unreachable: a file that has begun does not go on.
         """
         loop = asyncio.get_running_loop()
-        before, moved_at = (0, self.registry.taken), loop.time()
+        moved_at, begun = loop.time(), 0
         while True:
-            present = carriage.answered, self.registry.taken
-            if present != before:
-                before = present
-                # A link alone is no progress.
-                self._moved_at = moved_at = loop.time()
+            # Of a text that is cut nothing is kept: while it comes the link is not quiet, no more.
+            if self._note_progress(carriage) or carriage.begun > begun:
+                moved_at = loop.time()
+            begun = carriage.begun
             if carrying.done():
-                return False
+                return _Pause.ENDED
             still, incoming = loop.time() - moved_at, self.registry.incoming()
-            if (carriage.answered >= waiting or still >= QUIET) and not incoming:
-                return True
+            if not incoming and carriage.answered >= waiting:
+                return _Pause.TAKEN
+            if not incoming and still >= quiet:
+                return _Pause.QUIET
             # What is here of a file is read on both sides, and nothing comes meanwhile.
             compared = max((each.received for each in incoming if each.is_compared), default=0)
-            if self._patience is not None and still >= self._patience + compared / SLOWEST:
+            patience = math.inf if self._patience is None else self._patience
+            if incoming and still >= patience + compared / SLOWEST:
                 raise Unreachable(f"{self._peer.name} has begun to send, and does not go on")
             await asyncio.wait([carrying], timeout=LOOK_INTERVAL)
+
+    def _note_progress(self, carriage: Carriage) -> bool:
+        """Whether anything has come since the last look that is kept."""
+        present = carriage.answered, self.registry.taken
+        if present == self._progress:
+            return False
+        self._progress = present
+        self._moved_at = asyncio.get_running_loop().time()
+        return True
 
     async def _follow_serve(self) -> None:
         """Announce where a `serve` of this node can be reached, for as long as one runs."""

@@ -192,6 +192,11 @@ class Assembler:
         """Whether a message has begun and not ended."""
         return bool(self._kind)
 
+    @property
+    def held(self) -> int:
+        """How many bytes of it are here."""
+        return len(self._pieces)
+
     def feed(self, item: Item) -> tuple[int, memoryview | bytes] | None:
         """Take an item; return the message that it completes, as type and body.
 

@@ -344,6 +344,11 @@ class Carriage:
         return self.link.answers
 
     @property
+    def begun(self) -> int:
+        """How many bytes are here of a text that has not come whole yet."""
+        return self.link.session.begun
+
+    @property
     def put_off(self) -> int:
         """How many this side has refused for now, and not taken since."""
         return len(self.link.put_off)

@@ -86,6 +86,11 @@ class Channel:
         """Whether a message of theirs has begun and not ended."""
         return self._assembler.unfinished
 
+    @property
+    def held(self) -> int:
+        """How many bytes of it are here."""
+        return self._assembler.held
+
     def put(self, kind: int, body: bytes, sealed: Callable[[], object] | None = None) -> None:
         """Let an encoded message wait for its turn.
 

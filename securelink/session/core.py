@@ -194,6 +194,11 @@ class Session:
         self._answer(Input.DENY, Deny())
         return [Ended(None)]
 
+    @property
+    def begun(self) -> int:
+        """How many bytes are here of a text that has not come whole yet."""
+        return 0 if self._channel is None else self._channel.held
+
     def fits(self, size: int) -> bool:
         """Whether a text of `size` bytes of UTF-8 may be sent now."""
         return self.state is State.OPEN and self._outgoing.fits(size)

@@ -17,6 +17,7 @@ from parties import (
     at,
     introduce,
     put_many,
+    states,
     texts,
     until,
 )
@@ -38,9 +39,10 @@ from securelink.file_messages import Offer
 from securelink.identity import Identity
 from securelink.incoming import Arriving
 from securelink.locks import FileLock
-from securelink.messages import Announce, Receipt, Refused
+from securelink.messages import Announce, Receipt, Refused, Text
 from securelink.receiver import Receiver
 from securelink.registry import Registry
+from securelink.server import Server
 from securelink.session import Closing
 from securelink.store import inbox, peers, serving
 
@@ -323,6 +325,7 @@ async def test_all_that_waits_is_taken_and_told_before_the_end(parties: Parties)
             assert [each.text for each in told.seen if isinstance(each, events.Message)] == expected
             assert await node.store.read(inbox.cursor, "receive") == 40
         assert len([each for each in bob.heard if isinstance(each, Receipt)]) == 40
+        assert len(server.calls) == 1, "there is nothing to ask"
         assert await bob.ended() is None
 
 
@@ -408,7 +411,10 @@ async def test_a_file_that_does_not_go_on_is_not_waited_for_in_vain(
         assert error.message == "bob has begun to send, and does not go on"
 
 
-async def test_what_does_not_come_is_not_waited_for(
+# ---- less comes than was said to wait
+
+
+async def test_what_the_server_has_no_more_is_not_waited_for(
     parties: Parties, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(receiver, "QUIET", 0.2)
@@ -417,11 +423,231 @@ async def test_what_does_not_come_is_not_waited_for(
         async with receiving(node, Receiver.take_what_waits) as run:
             bob = await server.call()
             bob.say("one of two")
+            await bob.hear(Receipt)
+            # The other one is withdrawn.
+            server.waiting = 0
+            await goodbye(bob)
+            await goodbye(await server.call(2))
+            assert await end_of(run) is None
+            assert texts(node) == ["one of two"]
+        assert len(server.calls) == 2
+
+
+async def test_what_comes_when_it_is_asked_again_is_taken(
+    parties: Parties, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(receiver, "QUIET", 0.2)
+    async with parties.node() as node, HandServer(waiting=2) as server:
+        await introduce(node, BOB.public, "bob", [at(server.port)])
+        async with receiving(node, Receiver.take_what_waits) as run:
+            bob = await server.call()
+            bob.say("one")
+            await bob.hear(Receipt)
+            server.waiting = 1
+            await goodbye(bob)
+            again = await server.call(2)
+            again.say("two")
+            await goodbye(again)
+            assert await end_of(run) is None
+            assert texts(node) == ["one", "two"]
+
+
+async def test_a_slow_server_gets_longer_each_time(
+    parties: Parties, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(receiver, "QUIET", 0.1)
+    async with parties.node() as node, HandServer(waiting=1) as server:
+        await introduce(node, BOB.public, "bob", [at(server.port)])
+        async with receiving(node, Receiver.take_what_waits) as run:
+            number = 1
+            while True:
+                bob = await server.call(number)
+                # Of each link it needs the first half second.
+                hearing = asyncio.create_task(bob.hear(Closing))
+                done, _ = await asyncio.wait([hearing], timeout=0.5)
+                if not done:
+                    break
+                await bob.link.aclose()
+                number += 1
+            assert number == 4, "0.1, 0.2, 0.4 and 0.8 s"
+            bob.say("at last")
+            await hearing
+            await bob.link.aclose()
+            assert await end_of(run) is None
+            assert texts(node) == ["at last"]
+
+
+@pytest.mark.parametrize("patience", [None, 0.9])
+async def test_a_server_that_gives_nothing_is_given_up(
+    parties: Parties, monkeypatch: pytest.MonkeyPatch, patience: float | None
+) -> None:
+    monkeypatch.setattr(receiver, "QUIET", 0.1)
+    monkeypatch.setattr(receiver, "STALLED", 0.7)
+    async with parties.node() as node, HandServer(waiting=3) as server:
+        await introduce(node, BOB.public, "bob", [at(server.port)])
+
+        async def close_all() -> None:
+            number = 1
+            while True:
+                bob = await server.call(number)
+                if number == 1:
+                    bob.say("one of three")
+                    server.waiting = 2
+                await goodbye(bob)
+                number += 1
+
+        closing = asyncio.create_task(close_all())
+        with Stopwatch() as watch:
+            async with receiving(node, Receiver.take_what_waits, patience=patience) as run:
+                error = await end_of(run)
+        closing.cancel()
+        assert isinstance(error, NotAllTaken)
+        assert error.exit_code == 1
+        assert error.message == "2 of what bob has for this node did not come"
+        assert watch.seconds < 3
+        # The one that gave something; 0.1, 0.2 and 0.4 s, what is left, and a last question.
+        assert len(server.calls) in {5, 6}
+        assert [each.text for each in run.told if isinstance(each, events.Message)] == [
+            "one of three"
+        ]
+
+
+async def test_a_server_that_has_less_each_time_is_not_given_up(
+    parties: Parties, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(receiver, "QUIET", 0.1)
+    async with parties.node() as node, HandServer(waiting=20) as server:
+        await introduce(node, BOB.public, "bob", [at(server.port)])
+        async with receiving(node, Receiver.take_what_waits, patience=0.3) as run:
+            # All goes to another process of this node.
+            for number in range(1, 21):
+                bob = await server.call(number)
+                server.waiting -= 1
+                await goodbye(bob)
+            await goodbye(await server.call(21))
+            assert await end_of(run) is None
+
+
+async def test_a_server_that_is_gone_when_it_is_asked_again(
+    parties: Parties, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(receiver, "QUIET", 0.1)
+    async with parties.node() as node, HandServer(waiting=1) as server:
+        await introduce(node, BOB.public, "bob", [at(server.port)])
+        async with receiving(node, Receiver.take_what_waits, patience=0.5) as run:
+            bob = await server.call()
+            server._server.close()
+            await goodbye(bob)
+            assert isinstance(await end_of(run), Unreachable)
+
+
+async def test_a_long_text_on_a_slow_line_is_waited_for(
+    parties: Parties, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(receiver, "QUIET", 0.3)
+    async with parties.node() as node, HandServer(waiting=1) as server:
+        await introduce(node, BOB.public, "bob", [at(server.port)])
+        async with receiving(node, Receiver.take_what_waits, patience=5) as run:
+            bob = await server.call()
+            session, transport = bob.link.session, bob.link._transport
+            assert transport is not None
+            session.send(Text(new_id(), 1, "x" * 600_000))
+            sealed = bytes(session.data_to_send(asyncio.get_running_loop().time(), 1 << 20))
+            for start in range(0, len(sealed), 66_000):
+                transport.write(sealed[start : start + 66_000])
+                # In all longer than it is quiet.
+                await asyncio.sleep(0.1)
             await goodbye(bob)
             assert await end_of(run) is None
-            assert [each.text for each in run.told if isinstance(each, events.Message)] == [
-                "one of two"
-            ]
+            assert [len(each) for each in texts(node)] == [600_000]
+        assert len(server.calls) == 1
+
+
+async def test_a_long_text_that_does_not_go_on_is_not_waited_for(
+    parties: Parties, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(receiver, "QUIET", 0.1)
+    async with parties.node() as node, HandServer(waiting=1) as server:
+        await introduce(node, BOB.public, "bob", [at(server.port)])
+
+        async def begin_each_time() -> None:
+            number = 1
+            while True:
+                bob = await server.call(number)
+                session, transport = bob.link.session, bob.link._transport
+                assert transport is not None
+                session.send(Text(new_id(), 1, "x" * 600_000))
+                sealed = bytes(session.data_to_send(asyncio.get_running_loop().time(), 1 << 20))
+                transport.write(sealed[:200_000])
+                number += 1
+
+        beginning = asyncio.create_task(begin_each_time())
+        async with receiving(node, Receiver.take_what_waits, patience=0.5) as run:
+            error = await end_of(run)
+        beginning.cancel()
+        assert isinstance(error, NotAllTaken)
+        assert error.message == "1 of what bob has for this node did not come"
+
+
+class Locking(Told):
+    """Another process writes to the store for a second, from the first link on."""
+
+    def __init__(self, node: Node) -> None:
+        super().__init__()
+        self._node = node
+
+    def event(self, event: events.Event, /) -> None:
+        super().event(event)
+        if len(self) == 1:
+            conn = sqlite3.connect(self._node.home.store_file, isolation_level=None)
+            conn.execute("BEGIN IMMEDIATE")
+            asyncio.get_running_loop().call_later(1, conn.close)
+
+
+async def test_a_server_whose_store_is_busy(
+    parties: Parties, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(receiver, "QUIET", 0.2)
+    async with parties.node("bob") as serving_node, parties.node() as node:
+        await introduce(serving_node, node.identity.public, "alice")
+        await put_many(serving_node, node.identity.public, ["one", "two"])
+        server = await Server.open(serving_node, Locking(serving_node).event)
+        try:
+            await server.start()
+            await introduce(node, serving_node.identity.public, "bob", [at(server.port)])
+            async with receiving(node, Receiver.take_what_waits, patience=20) as run:
+                assert await end_of(run) is None
+                assert texts(node) == ["one", "two"]
+            await until(lambda: states(serving_node) == ["delivered", "delivered"])
+        finally:
+            await server.aclose()
+
+
+async def test_what_was_refused_for_now_and_comes_again_stands_for_nothing_else(
+    parties: Parties, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise StoreFull("the disk is full")
+
+    async with parties.node() as node, HandServer(waiting=2) as server:
+        await introduce(node, BOB.public, "bob", [at(server.port)])
+        async with receiving(node, Receiver.take_what_waits) as run:
+            bob = await server.call()
+            with monkeypatch.context() as patch:
+                patch.setattr(inbox, "receive", full)
+                first = bob.say("one")
+                await bob.hear(Refused)
+            bob.say("one", first)
+            await bob.hear(Receipt)
+            # It had been taken for both.
+            hearing = asyncio.create_task(bob.hear(Closing))
+            done, _ = await asyncio.wait([hearing], timeout=0.5)
+            assert not done
+            bob.say("two")
+            await hearing
+            await bob.link.aclose()
+            assert await end_of(run) is None
+            assert texts(node) == ["one", "two"]
 
 
 async def test_what_is_refused_for_now_is_not_waited_for_and_not_forgotten(

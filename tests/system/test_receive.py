@@ -404,6 +404,29 @@ def test_not_paired_any_more(machines: Machines, words: tuple[str, ...]) -> None
 # ---- several processes of one node
 
 
+def test_once_beside_another_that_has_not_got_it_yet(
+    machines: Machines, proxy, tmp_path: Path
+) -> None:
+    alice, serving, bob = machines.pair()
+    slow: Proxy = proxy(serving.port)
+    receiving = bob.receive("--endpoint", f"127.0.0.1:{slow.port}")
+    slow.down = Fault(Action.HOLD)
+    # It goes over the link that was there first.
+    wait_for_bob(alice, "--file", str(make_file(tmp_path / "photo.jpg", 50_000)))
+    direct = ("receive", "--once", "--json", "--endpoint", f"127.0.0.1:{serving.port}")
+    done = bob.run(*direct, "--timeout", "1")
+    assert done.code == 1
+    failure = done.results[-1]
+    assert (failure["code"], failure["exit"]) == ("not-all-taken", 1)
+    assert failure["error"] == "1 of what alice has for this node did not come"
+    slow.down = None
+    slow.release()
+    receiving.event("file", name="photo.jpg")
+    until(lambda: alice.states() == ["delivered"], "the receipt")
+    done = bob.run(*direct)
+    assert done.code == 0
+
+
 def test_several_receivers_a_serve_and_sends(machines: Machines) -> None:
     alice, _, bob = machines.pair()
     following: list[Process] = [bob.serve(), bob.receive(), bob.receive()]

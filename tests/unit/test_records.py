@@ -385,12 +385,12 @@ def test_random_bytes_are_items_or_malformed(record: bytes) -> None:
 def test_a_message_in_pieces() -> None:
     pieces = assembler(limit=6)
     assert pieces.feed(piece(TEXT, b"ab")) is None
-    assert pieces.unfinished
+    assert (pieces.unfinished, pieces.held) == (True, 2)
     assert pieces.feed(end(RECEIPT, b"r")) == (RECEIPT, b"r")
     assert pieces.feed(piece(TEXT, b"cd")) is None
     assert pieces.feed(end(PING, b"")) == (PING, b"")
     assert pieces.feed(end(TEXT, b"ef")) == (TEXT, b"abcdef")
-    assert not pieces.unfinished
+    assert (pieces.unfinished, pieces.held) == (False, 0)
     assert pieces.feed(end(TEXT, b"whole")) == (TEXT, b"whole")
 
 

@@ -380,8 +380,14 @@ def test_receipts_and_heartbeats_between_the_pieces(side: str) -> None:
     here.send(receipt(2))
     while data := here.data_to_send(pair.now):
         stream += data
+    assert there.begun == 0
     there.receive_data(stream[:70000], pair.now)
-    happened = there.receive_data(stream[70000:], pair.now)
+    begun = there.begun
+    assert 60_000 < begun < 70_000
+    there.receive_data(stream[70000:140000], pair.now)
+    assert begun < there.begun < 140_000
+    happened = there.receive_data(stream[140000:], pair.now)
+    assert there.begun == 0
     assert at_there == []
     assert happened == [
         receipt(0),
