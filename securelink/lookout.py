@@ -177,8 +177,8 @@ class Lookout:
                     await self._changed.wait()
             self._changed.clear()
             linked = self._registry.linked
-            keys, owners, queued = await self._node.store.read(
-                _what_others_change, self._configured
+            keys, owners, queued, has_expired = await self._node.store.read(
+                _what_others_change, self._configured, now_ms()
             )
             self._registry.keep_only(keys, among=linked)
             with logged():
@@ -186,6 +186,10 @@ class Lookout:
             self._registry.wake(queued)
             self._queued(queued)
             await self._registry.strike_out_gone()
+            if has_expired:
+                # What ends is told as a notice; what fails is tried again with the next look.
+                with contextlib.suppress(StoreError):
+                    await self._node.store.run(outbox.prune, now_ms())
             await asyncio.sleep(LOOK_AROUND_PAUSE)
 
     async def _tidy(self) -> None:
@@ -226,12 +230,15 @@ def _place(conn: sqlite3.Connection, name: str, newest: int) -> int:
 
 
 def _what_others_change(
-    conn: sqlite3.Connection, configured: Iterable[bytes]
-) -> tuple[set[bytes], list[str], set[bytes]]:
-    """The keys of the peers, the owners of rows and links, and for which peers rows are queued."""
+    conn: sqlite3.Connection, configured: Iterable[bytes], now: int
+) -> tuple[set[bytes], list[str], set[bytes], bool]:
+    """The keys of the peers, the owners of rows and links, for which peers rows are queued, and
+    whether a row has expired.
+    """
     keys = peers.keys(conn) | set(configured)
     queued = {
         *outbox.peers_with_queued(conn),
         *outbox_files.peers_with_queued(conn),
     }
-    return keys, [*{*outbox.owners(conn), *links.owners(conn)}], queued & keys
+    owners = [*{*outbox.owners(conn), *links.owners(conn)}]
+    return keys, owners, queued & keys, outbox.has_expired(conn, now)

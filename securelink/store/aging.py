@@ -30,19 +30,31 @@ def present(conn: sqlite3.Connection, now: int) -> int:
     return 0 if row is None else _grown(int(row[0]), int(row[1]), now)
 
 
+def due(conn: sqlite3.Connection, now: int) -> int:
+    """Return what `observe` would return at *now*, in ms since 1970; nothing is written."""
+    return _look(conn, now)[0]
+
+
 def observe(conn: sqlite3.Connection, now: int) -> int:
     """Take the store's time on to *now*, in ms since 1970, and return its age in ms."""
+    grown, is_written = _look(conn, now)
+    if is_written:
+        conn.execute(
+            "INSERT OR REPLACE INTO aging (one, age, observed_at) VALUES (1, ?, ?)", (grown, now)
+        )
+    return grown
+
+
+def _look(conn: sqlite3.Connection, now: int) -> tuple[int, bool]:
+    """How old the store is at *now*, and whether that is to be written down."""
     row = conn.execute("SELECT age, observed_at FROM aging").fetchone()
     if row is None:
-        conn.execute("INSERT INTO aging (one, age, observed_at) VALUES (1, 0, ?)", (now,))
-        return 0
+        return 0, True
     before, observed_at = map(int, row)
     if 0 <= now - observed_at < LEAST_AT_ONCE:
         # It counts at a later look.
-        return before
-    grown = _grown(before, observed_at, now)
-    conn.execute("UPDATE aging SET age = ?, observed_at = ?", (grown, now))
-    return grown
+        return before, False
+    return _grown(before, observed_at, now), True
 
 
 def _grown(age: int, observed_at: int, now: int) -> int:

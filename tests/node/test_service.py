@@ -562,6 +562,36 @@ async def test_tidying_up_now_and_then(parties: Parties, monkeypatch: pytest.Mon
             await until(lambda: states(node) == ["withdrawn"])
 
 
+async def test_what_expires_is_told_when_its_time_is_over(
+    parties: Parties, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lookout, "LOOK_AROUND_INTERVAL", 0.05)
+    assert lookout.TIDY_INTERVAL > 1000
+    async with parties.node(knows={"bob": BOB.public}) as node:
+
+        def put_two(conn: sqlite3.Connection) -> None:
+            for text, life in (("short", 120_000), ("long", outbox.DAY)):
+                outbox.put(
+                    conn, message_id=new_id(), peer=BOB.public.raw, text=text, sent_at=1, life=life
+                )
+
+        async with running(node) as (_, tell):
+            await node.store.run(put_two)
+            began = now_ms()
+            for seconds in (0, 30, 110):
+                monkeypatch.setattr(lookout, "now_ms", lambda at=began + seconds * 1000: at)
+                await asyncio.sleep(0.2)
+                assert states(node) == ["waiting", "waiting"]
+            monkeypatch.setattr(lookout, "now_ms", lambda: began + 200_000)
+            (told,) = await tell.of(events.Undelivered)
+            assert (told.peer, told.status) == ("bob", "expired")
+            assert states(node) == ["expired", "waiting"]
+            await asyncio.sleep(0.2)
+            mark = node.store.commits
+            await asyncio.sleep(0.2)
+            assert node.store.commits == mark, "and that is all"
+
+
 async def test_closing_although_the_store_fails(
     parties: Parties, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import itertools
 import sqlite3
 from typing import TYPE_CHECKING
 
 import pytest
 
 from securelink.errors import ExitCode, UsageError
-from securelink.store import inbox, notices, outbox, tries
+from securelink.store import aging, inbox, notices, outbox, tries
 from securelink.store.database import Database
 from securelink.store.outbox import OutboxRow, State
 
@@ -272,9 +273,15 @@ def test_peers_with_queued(conn: sqlite3.Connection) -> None:
 def test_what_a_server_asks_for_at_each_commit_does_not_read_the_queues(
     conn: sqlite3.Connection,
 ) -> None:
+    conn.execute("BEGIN")
     for number in range(2000):
         put(conn, number, peer=BOB)
     put(conn, 3000, owner="me")
+    for number in range(4000, 6000):
+        seq = put(conn, number, life=DAY)
+        outbox.hand(conn, [seq], 10)
+        delivered(conn, number)
+    conn.execute("COMMIT")
     asked = 0
 
     def count() -> None:
@@ -284,6 +291,7 @@ def test_what_a_server_asks_for_at_each_commit_does_not_read_the_queues(
     conn.set_progress_handler(count, 100)  # called for every 100 steps of SQLite's machine
     assert outbox.peers_with_queued(conn) == [BOB]
     assert outbox.owners(conn) == ["me"]
+    assert not outbox.has_expired(conn, 10)
     conn.set_progress_handler(None, 0)
     assert asked < 5
 
@@ -451,6 +459,27 @@ def test_what_has_waited_for_too_long_ends_and_is_told(conn: sqlite3.Connection)
         (number(2), "expired", "it has waited for too long"),
         (number(3), "unconfirmed", "it has waited for too long"),
     ]
+
+
+@pytest.mark.parametrize("left", [False, True])
+@pytest.mark.parametrize("life", [20_000, 90_000, 3 * DAY])
+def test_that_a_row_has_expired_is_known(conn: sqlite3.Connection, life: int, left: bool) -> None:
+    outbox.prune(conn, 0)
+    seq = put(conn, life=life)
+    if left:
+        outbox.hand(conn, [seq], 5)
+    step = max(life // 50, 1000)
+    for number, now in enumerate(itertools.count(0, step)):
+        has_expired = outbox.has_expired(conn, now)
+        if has_expired or number % 10 == 0:
+            outbox.prune(conn, now)
+        has_ended = get(conn, seq).state not in {State.WAITING, State.HANDED}
+        assert has_ended == has_expired
+        if has_ended:
+            break
+    assert life <= now <= life + step + aging.LEAST_AT_ONCE, "exact to the minute"
+    assert len(notices.after(conn, 0)) == 1
+    assert not outbox.has_expired(conn, now), "once"
 
 
 def test_what_is_past_its_life_is_not_handed_over(conn: sqlite3.Connection) -> None:

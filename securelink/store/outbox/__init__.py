@@ -18,6 +18,7 @@ from securelink.store.outbox.pruning import (
     HANDED_KEPT,
     LIFE,
     LONGEST_LIFE,
+    has_expired,
     prune,
 )
 from securelink.store.outbox.putting import (
@@ -79,6 +80,7 @@ __all__ = [
     "end_of_life",
     "get",
     "hand",
+    "has_expired",
     "keep",
     "marks",
     "owners",

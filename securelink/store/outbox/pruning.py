@@ -85,6 +85,15 @@ def prune(conn: sqlite3.Connection, now: int) -> None:
     )
 
 
+def has_expired(conn: sqlite3.Connection, now: int) -> bool:
+    """Whether the life of a row is over, so that `prune` would end it; nothing is written.
+
+    It costs the same however many rows there are.
+    """
+    (found,) = conn.execute(f"SELECT EXISTS ({_LIFE_IS_OVER})", (aging.due(conn, now),)).fetchone()
+    return bool(found)
+
+
 def end_overdue(conn: sqlite3.Connection, seq: int, age: int, now: int) -> None:
     """End a row whose deadline has passed, or whose life is over at this *age* of the store."""
     conn.execute(f"{_WITHDRAW_OVERDUE} AND seq = ?", (now, now, seq))
