@@ -34,6 +34,9 @@ LOOK_AROUND_PAUSE = 0.05
 LOOK_AROUND_INTERVAL = 5.0
 """Seconds after which to look although nobody has committed."""
 
+LAST_NOTES = 0.5
+"""Seconds that a reader has at the end to read what was told, for that to be noted."""
+
 TIDY_INTERVAL = 3600.0
 """Seconds between two rounds of forgetting what is past its time."""
 
@@ -63,6 +66,7 @@ class Lookout:
         self._node = node
         self._command = command
         self._message_seq, self._notice_seq = told
+        self._noted = told
         self._tell = tell
         self._registry = registry
         self._queued = queued
@@ -124,13 +128,14 @@ class Lookout:
         """
         await self._tell_messages()
         await self._tell_notices()
-        # It may have been cancelled after it told, and before that was written.
-        await self._told(self._command, self._message_seq)
-        await self._told(_for_notices(self._command), self._notice_seq)
+        await self._note()
 
-    def close(self) -> None:
-        """Look no more."""
+    async def aclose(self) -> None:
+        """Look no more, after `run` has ended."""
         self._unsubscribe()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LAST_NOTES):
+                await self._note()
 
     # ---- inside
 
@@ -153,7 +158,7 @@ class Lookout:
             for message in found:
                 self._tell.event(event_of(message))
             self._message_seq = found[-1].seq
-            await self._told(self._command, self._message_seq)
+            await self._note()
 
     async def _tell_notices(self) -> None:
         read, configured = self._node.store.read, self._node.config.peers
@@ -161,13 +166,16 @@ class Lookout:
             for name, notice in found:
                 self._tell.event(notice_event(name, notice))
             self._notice_seq = found[-1][1].seq
-            await self._told(_for_notices(self._command), self._notice_seq)
+            await self._note()
 
-    async def _told(self, name: str, seq: int) -> None:
+    async def _note(self) -> None:
+        """Note up to where was told, once it is written."""
+        told = self._message_seq, self._notice_seq
         # Only then: a crash before this tells a message twice rather than never.
-        if await self._tell.written():
+        if told != self._noted and await self._tell.written():
             with logged():
-                await self._node.store.run(inbox.raise_cursor, name, seq)
+                await self._node.store.run(_raise_cursors, self._command, told)
+                self._noted = max(self._noted[0], told[0]), max(self._noted[1], told[1])
 
     async def _look_around(self) -> None:
         while True:
@@ -211,6 +219,12 @@ def logged() -> Iterator[None]:
 
 def _for_notices(command: str) -> str:
     return f"{command} notices"
+
+
+def _raise_cursors(conn: sqlite3.Connection, command: str, told: tuple[int, int]) -> None:
+    messages, notices = told
+    inbox.raise_cursor(conn, command, messages)
+    inbox.raise_cursor(conn, _for_notices(command), notices)
 
 
 def _begin_to_tell(conn: sqlite3.Connection, command: str) -> tuple[int, int]:

@@ -165,8 +165,7 @@ class Receiver:
 
     async def aclose(self) -> None:
         """End all links in order."""
-        self._lookout.close()
-        await self.registry.aclose()
+        await asyncio.gather(self._lookout.aclose(), self.registry.aclose())
 
     async def __aenter__(self) -> Self:
         return self

@@ -95,7 +95,7 @@ class Service:
             courier = Courier(node, server.registry)
             undo.push_async_callback(courier.aclose)
             lookout = await Lookout.open(node, COMMAND, tell, server.registry, queued=courier.look)
-            undo.callback(lookout.close)
+            undo.push_async_callback(lookout.aclose)
             invite = None
             if with_invite:
                 invite = await node.store.run(
@@ -139,8 +139,7 @@ class Service:
 
     async def aclose(self) -> None:
         """End all links in order and give back the lock."""
-        self._lookout.close()
-        await asyncio.gather(self._courier.aclose(), self.server.aclose())
+        await asyncio.gather(self._lookout.aclose(), self._courier.aclose(), self.server.aclose())
         with contextlib.suppress(TimeoutError, StoreError):
             # A stale row is harmless: the lock tells whether anybody serves.
             async with asyncio.timeout(CLOSE_TIMEOUT):

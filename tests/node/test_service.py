@@ -247,6 +247,32 @@ async def test_a_crash_between_event_and_cursor_tells_it_again(parties: Parties)
             assert await texts_told(tell, 1) == ["next"]
 
 
+class Late(Told):
+    """A reader of events who takes a moment."""
+
+    async def written(self) -> bool:
+        await asyncio.sleep(0.2)
+        return True
+
+
+async def test_what_was_told_before_an_orderly_end_is_told_no_more(parties: Parties) -> None:
+    async with parties.node(knows={"bob": BOB.public}) as node:
+        tell = Late()
+        async with running(node, tell):
+            await receive(node, "hello")
+            await node.store.run(_expire_one)
+            await texts_told(tell, 1)
+            await tell.of(events.Undelivered)
+            assert await node.store.read(inbox.cursor, "serve") == 0
+        assert await node.store.read(inbox.cursor, "serve") == 1
+        assert await node.store.read(inbox.cursor, "serve notices") == 1
+
+
+def _expire_one(conn: sqlite3.Connection) -> None:
+    seq = outbox.put(conn, message_id=new_id(), peer=BOB.public.raw, text="x", sent_at=1, life=0)
+    outbox.hand(conn, [seq], now_ms())
+
+
 async def test_a_cursor_that_cannot_be_written_is_no_reason_to_stop(
     parties: Parties, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
