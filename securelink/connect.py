@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from securelink import backoff
+from securelink.announced import usable_addresses
 from securelink.endpoints import Kind
 from securelink.errors import (
     LinkClosed,
@@ -154,7 +155,7 @@ async def connect(
         raise
     match happenings:
         case [Ready() as ready, *early]:
-            return Connected(link, endpoint, ready, tuple(early))
+            return Connected(link, endpoint.plain, ready, tuple(early))
         case [Deny(), *_]:
             # There is nothing left to send, and nothing to wait for.
             link.abort()
@@ -187,7 +188,7 @@ async def _race(
         while waiting or running:
             if waiting:
                 endpoint, host = waiting.pop(0)
-                attempt = _attempt(node, peer, host, endpoint.port, hello, deadline)
+                attempt = _attempt(node, peer, endpoint, host, hello, deadline)
                 running[asyncio.create_task(attempt)] = endpoint, host
             done, _ = await asyncio.wait(
                 running, timeout=STAGGER if waiting else None, return_when=asyncio.FIRST_COMPLETED
@@ -223,7 +224,12 @@ def _drop(loser: asyncio.Task[Link | list[str]]) -> None:
 
 
 async def _attempt(
-    node: Node, peer: PublicKey, host: str, port: int, hello: ClientHello, deadline: float
+    node: Node,
+    peer: PublicKey,
+    endpoint: Endpoint,
+    host: str,
+    hello: ClientHello,
+    deadline: float,
 ) -> Link | list[str]:
     """A connection to one address, up to the server's proof; or the addresses of a name."""
     loop = asyncio.get_running_loop()
@@ -240,8 +246,8 @@ async def _attempt(
     try:
         async with asyncio.timeout_at(until):
             if not _is_address(host):
-                return await _look_up(host, port)
-            _, link = await loop.create_connection(make, host, port)
+                return _allowed(endpoint, await _look_up(host, endpoint.port))
+            _, link = await loop.create_connection(make, host, endpoint.port)
     except TimeoutError:
         raise Unreachable("no answer") from None
     except OSError as error:
@@ -258,6 +264,18 @@ async def _attempt(
     if isinstance(happening, Verified):
         return link
     raise NotThem(NOT_THEM if happening else "connected, but no answer")
+
+
+def _allowed(endpoint: Endpoint, addresses: Sequence[str]) -> list[str]:
+    """Those of a name's addresses that are tried.
+
+    Raises:
+        Unreachable: there is none among them.
+    """
+    allowed = usable_addresses(endpoint, addresses)
+    if not allowed:
+        raise Unreachable("announced from elsewhere, and leads to this machine or its network")
+    return allowed
 
 
 async def _look_up(name: str, port: int) -> list[str]:

@@ -11,9 +11,10 @@ import asyncio
 from itertools import compress
 from typing import TYPE_CHECKING, TypeVar
 
+from securelink.announced import usable
 from securelink.answers import record
 from securelink.clock import now_ms
-from securelink.endpoints import Endpoint, Kind, is_link_local, kind_of
+from securelink.endpoints import Kind, kind_of
 from securelink.errors import (
     LinkClosed,
     RemoteProtocolError,
@@ -39,9 +40,6 @@ if TYPE_CHECKING:
     from securelink.outgoing import Outgoing
 
 _T = TypeVar("_T")
-
-MOST_ANNOUNCED = 8
-"""Endpoints that are taken from one announcement."""
 
 ANNOUNCED_PAUSE = 5.0
 """Seconds on one link between two announcements that are written down; of those that come
@@ -228,22 +226,16 @@ class Delivery:
                 received_at=now,
             )
         if announced is not None:
-            usable = self._usable(announced)
+            taken = usable(announced.endpoints, self._met())
             addresses.set_endpoints(
-                conn, self._peer.key.raw, addresses.Source.ANNOUNCED, usable[:MOST_ANNOUNCED], now
+                conn, self._peer.key.raw, addresses.Source.ANNOUNCED, taken, now
             )
         return record(conn, self._peer.key.raw, answers)
 
-    def _usable(self, announce: Announce) -> list[Endpoint]:
-        """What was announced, less the addresses that mean another machine from here."""
+    def _met(self) -> Kind:
+        """The kind of the address at which the peer is; of one that is not known, the furthest."""
         remote = self._link.remote
-        if remote is not None and kind_of(remote[0]) is Kind.LOOPBACK:
-            return list(announce.endpoints)
-        return [
-            each
-            for each in announce.endpoints
-            if kind_of(each.host) is not Kind.LOOPBACK and not is_link_local(each.host)
-        ]
+        return Kind.PUBLIC if remote is None else kind_of(remote[0])
 
     def _answer_all(self, texts: Sequence[Text], error: StoreError | None) -> None:
         code = RefusalCode.DISK_FULL if isinstance(error, StoreFull) else RefusalCode.BUSY

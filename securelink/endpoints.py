@@ -57,7 +57,7 @@ _BROADCAST = ipaddress.IPv4Address("255.255.255.255")
 _EXAMPLE = "192.168.1.20:24819"
 _LONGEST_SHOWN = 80
 
-_Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
+IPAddress: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 class Kind(enum.StrEnum):
@@ -81,9 +81,41 @@ class Endpoint(msgspec.Struct, frozen=True):
     def __str__(self) -> str:
         return f"{_bracketed(self.host)}:{self.port}"
 
+    def __eq__(self, other: object) -> bool:
+        """Two are equal that lead to the same place, whoever named them."""
+        return isinstance(other, Endpoint) and self._place == other._place
+
+    def __hash__(self) -> int:
+        return hash(self._place)
+
+    @property
+    def _place(self) -> tuple[Kind, str, int]:
+        return self.kind, self.host, self.port
+
+    @property
+    def plain(self) -> Endpoint:
+        """The place alone, without a word of who named it."""
+        return Endpoint(*self._place)
+
 
 class IncompleteError(ValueError):
     """The bytes end before the endpoints that they announce."""
+
+
+def address_of(host: str) -> IPAddress | None:
+    """Return the IP address that *host* is, out of its mapping into IPv6, or None for a name."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return None
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        return address.ipv4_mapped
+    return address
+
+
+def is_one_machine(address: IPAddress) -> bool:
+    """Tell whether *address* may be that of one machine, and not of none or of many."""
+    return not (address.is_unspecified or address.is_multicast or address == _BROADCAST)
 
 
 def kind_of(host: str) -> Kind:
@@ -91,7 +123,7 @@ def kind_of(host: str) -> Kind:
 
     Names are public, save `localhost` and those under it (RFC 6761, section 6.3).
     """
-    address = _address(host)
+    address = address_of(host)
     if address is None:
         name = host.lower()
         local = name == "localhost" or name.endswith(".localhost")
@@ -106,7 +138,7 @@ def is_link_local(host: str) -> bool:
 
     RFC 3927 and RFC 4291, section 2.5.6.
     """
-    address = _address(host)
+    address = address_of(host)
     return address is not None and address.is_link_local
 
 
@@ -196,7 +228,7 @@ def _encode_one(endpoint: Endpoint) -> bytes:
         raise ValueError("the port is outside 1 to 65535")
     kind = _KINDS.index(endpoint.kind) << 4
     port = endpoint.port.to_bytes(2, "big")
-    address = _address(endpoint.host)
+    address = address_of(endpoint.host)
     if address is not None:
         if _on_the_wire(address) != endpoint.host:
             raise ValueError("the address is not in canonical form")
@@ -208,24 +240,9 @@ def _encode_one(endpoint: Endpoint) -> bytes:
     return bytes([kind | _FORM_NAME, len(name)]) + name + port
 
 
-def _address(host: str) -> _Address | None:
-    """Return the IP address that *host* is, out of its mapping into IPv6, or None for a name."""
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return None
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-        return address.ipv4_mapped
-    return address
-
-
-def _is_one_machine(address: _Address) -> bool:
-    return not (address.is_unspecified or address.is_multicast or address == _BROADCAST)
-
-
-def _on_the_wire(address: _Address) -> str:
+def _on_the_wire(address: IPAddress) -> str:
     """Return the host that *address* stands for in the wire form, or raise ValueError."""
-    if not _is_one_machine(address):
+    if not is_one_machine(address):
         raise ValueError("the address is not one machine's")
     if isinstance(address, ipaddress.IPv6Address):
         if address.is_link_local or address.scope_id is not None:
@@ -262,9 +279,9 @@ def _split(text: str) -> tuple[str, str | None]:
 
 def _canonical(host: str) -> str:
     """Return the canonical form of the *host* that a person wrote."""
-    address = _address(host)
+    address = address_of(host)
     if address is not None:
-        if not _is_one_machine(address):
+        if not is_one_machine(address):
             raise UsageError(
                 f"{address} is not one machine's address", hint="write the machine's own address"
             )

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent / "securelink"
 ROWS: tuple[tuple[int, frozenset[str]], ...] = (
     (0, frozenset({"errors", "limits", "base32", "ids"})),
     (0, frozenset({"names", "filenames", "identity", "endpoints"})),
-    (1, frozenset({"file_messages"})),
+    (1, frozenset({"announced", "file_messages"})),
     (1, frozenset({"noise", "framing", "records", "window", "messages", "states", "backoff"})),
     (1, frozenset({"hello", "events", "invite", "gate"})),
     (1, frozenset({"nat", "nat.terms", "nat.timing", "nat.ports"})),

@@ -302,7 +302,7 @@ def _as_json(peer: KnownPeer, at_present: Presence) -> dict[str, Any]:
         "id": peer.key.peer_id,
         "short": peer.key.short,
         "calls_itself": peer.calls_itself,
-        "endpoints": peer.endpoints,
+        "endpoints": [each.plain for each in peer.endpoints],
         "online": at_present.since is not None,
         "online_since": None if at_present.since is None else rfc3339(at_present.since),
         "endpoint": at_present.endpoint,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import enum
 from typing import TYPE_CHECKING
 
+from securelink.announced import AnnouncedEndpoint
 from securelink.endpoints import Endpoint, Kind
 
 if TYPE_CHECKING:
@@ -39,11 +40,12 @@ def set_endpoints(
     }
     conn.execute("DELETE FROM endpoints WHERE peer = ? AND source = ?", (key, source))
     conn.executemany(
-        "INSERT INTO endpoints (peer, source, position, kind, host, port, set_at, last_used)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO endpoints (peer, source, position, kind, host, port, set_at, last_used, met)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
-            (key, source, position, e.kind, e.host, e.port, now, used.get((e.host, e.port)))
+            (key, source, position, e.kind, e.host, e.port, now, used.get((e.host, e.port)), met)
             for position, e in enumerate(endpoints)
+            for met in [e.met if isinstance(e, AnnouncedEndpoint) else None]
         ),
     )
 
@@ -51,11 +53,11 @@ def set_endpoints(
 def endpoints(conn: sqlite3.Connection, key: bytes) -> list[Endpoint]:
     """Return where the peer can be reached: a person's word, the invite's, its own; each once."""
     rows = conn.execute(
-        "SELECT kind, host, port FROM endpoints WHERE peer = ? ORDER BY"
+        "SELECT source, kind, host, port, met FROM endpoints WHERE peer = ? ORDER BY"
         " CASE source WHEN 'person' THEN 0 WHEN 'invite' THEN 1 ELSE 2 END, position",
         (key,),
     )
-    return list(dict.fromkeys(Endpoint(Kind(kind), host, port) for kind, host, port in rows))
+    return list(dict.fromkeys(_endpoint(*row) for row in rows))
 
 
 def used_endpoint(conn: sqlite3.Connection, key: bytes, endpoint: Endpoint, now: int) -> None:
@@ -91,3 +93,9 @@ def prune(conn: sqlite3.Connection, now: int) -> None:
         " AND max(set_at, ifnull(last_used, set_at)) < ?",
         (now - UNUSED_KEPT,),
     )
+
+
+def _endpoint(source: str, kind: str, host: str, port: int, met: str | None) -> Endpoint:
+    if source != Source.ANNOUNCED:
+        return Endpoint(Kind(kind), host, port)
+    return AnnouncedEndpoint(Kind(kind), host, port, Kind.PUBLIC if met is None else Kind(met))

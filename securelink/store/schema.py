@@ -316,7 +316,13 @@ CREATE TABLE contacts (
 );
 """
 
-MIGRATIONS: tuple[str, ...] = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4)
+_VERSION_5 = """
+-- Of what a peer announced: the kind of the address at which it was met. NULL is taken for
+-- 'public', which says least.
+ALTER TABLE endpoints ADD COLUMN met TEXT CHECK (met IN ('loopback', 'lan', 'public'));
+"""
+
+MIGRATIONS: tuple[str, ...] = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4, _VERSION_5)
 """SQL scripts; the one at index n leads from version n to n + 1."""
 
 

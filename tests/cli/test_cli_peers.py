@@ -11,13 +11,14 @@ import tomllib
 
 import pytest
 
+from securelink.announced import AnnouncedEndpoint
 from securelink.cli.completion import peer_names
 from securelink.config import load
 from securelink.directory import KnownPeer, note_seen, read
-from securelink.endpoints import Endpoint, kind_of
+from securelink.endpoints import Endpoint, Kind, kind_of
 from securelink.identity import Identity
 from securelink.locks import FileLock
-from securelink.store import inbox, invites, links, outbox
+from securelink.store import addresses, inbox, invites, links, outbox
 from securelink.store.links import LinkRow
 
 TOKEN_HASH = hashlib.sha256(b"token").digest()
@@ -208,6 +209,16 @@ def test_one_peer(call, call_on_terminal, node, invited):
     assert call("peers", "show", "bob", "--json").result == call("peers", "--json").results[0]
     assert f"{file}, line 4" in call("peers", "show", "carol").out
     assert "paired" not in call("peers", "show", "carol").out
+
+
+def test_what_a_peer_announced_looks_like_any_other_endpoint(call, node):
+    key = node.peer("alice")
+    told = AnnouncedEndpoint(Kind.PUBLIC, "home.example", 24819, Kind.LAN)
+    with node.store() as conn:
+        addresses.set_endpoints(conn, key.raw, addresses.Source.ANNOUNCED, [told], 1)
+    assert call("peers", "show", "alice", "--json").result["endpoints"] == [
+        {"kind": "public", "host": "home.example", "port": 24819}
+    ]
 
 
 def test_all_endpoints_of_one_peer(call, node):

@@ -14,6 +14,7 @@ import pytest
 from parties import BOB, Stopwatch, at, until
 
 from securelink import connect
+from securelink.announced import AnnouncedEndpoint
 from securelink.connect import Connected, dial, in_order
 from securelink.endpoints import Endpoint, Kind
 from securelink.errors import (
@@ -582,6 +583,73 @@ def test_a_resolver_that_hangs_holds_up_nobody(
         os.write(go_on_write, b"x" * 64)
         os.close(go_on_write)
         os.close(go_on_read)
+
+
+def told(port: int, met: Kind, host: str = "bob") -> Endpoint:
+    """A name that the peer announced when it was met at an address of that kind."""
+    return AnnouncedEndpoint(Kind.PUBLIC, host, port, met)
+
+
+LED_ASTRAY = "announced from elsewhere, and leads to this machine or its network"
+
+
+@pytest.mark.parametrize(
+    ("met", "addresses"),
+    [
+        (Kind.PUBLIC, ["127.0.0.1"]),
+        (Kind.PUBLIC, ["127.0.0.1", "::ffff:127.0.0.1", "0.0.0.0", "::1", "192.168.1.1"]),
+        (Kind.LAN, ["127.0.0.1", "::ffff:127.0.0.1", "0.0.0.0", "::", "fe80::1%lo"]),
+    ],
+)
+async def test_nobody_here_is_dialled_for_a_name_that_was_announced_from_elsewhere(
+    parties: Parties, monkeypatch: pytest.MonkeyPatch, met: Kind, addresses: list[str]
+) -> None:
+    async with parties.node() as node, fake(right) as bob:
+        resolver = Resolver(monkeypatch, bob=addresses)
+        error = await fails(node, told(bob.port, met))
+        assert isinstance(error, Unreachable)
+        assert error.hint == f"tried: bob:{bob.port} ({LED_ASTRAY})"
+        assert bob.accepted == 0
+        assert resolver.asked
+
+
+async def test_a_name_that_a_person_gave_may_lead_here(
+    parties: Parties, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with parties.node() as node, fake(right) as bob:
+        Resolver(monkeypatch, bob=["127.0.0.1"])
+        for endpoint in (named(bob.port), told(bob.port, Kind.LOOPBACK)):
+            async with connected(node, endpoint) as made:
+                # Who named it is nobody's concern from here on.
+                assert type(made.endpoint) is Endpoint
+
+
+async def test_of_an_announced_name_only_what_might_be_announced_is_dialled(
+    parties: Parties, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dialled: list[str] = []
+    attempt_at = connect._attempt
+
+    async def watched(
+        node: Node, peer: object, endpoint: Endpoint, host: str, *rest: object
+    ) -> object:
+        if host != endpoint.host:
+            dialled.append(host)
+            raise Unreachable("not from a test")
+        return await attempt_at(node, peer, endpoint, host, *rest)
+
+    monkeypatch.setattr(connect, "_attempt", watched)
+    addresses = ["127.0.0.1", "203.0.113.5", "192.168.1.1", "2001:db8::5", "0.0.0.0"]
+    Resolver(monkeypatch, bob=addresses)
+    async with parties.node() as node:
+        for met, expected in (
+            (Kind.PUBLIC, ["203.0.113.5", "2001:db8::5"]),
+            (Kind.LAN, ["203.0.113.5", "192.168.1.1", "2001:db8::5"]),
+        ):
+            dialled.clear()
+            await fails(node, told(1, met), seconds=0.05)
+            assert dialled[: len(expected)] == expected
+            assert set(dialled) == set(expected)
 
 
 # ---- the order

@@ -25,10 +25,11 @@ from parties import (
 
 from securelink import delivery as delivery_module
 from securelink import resting
+from securelink.announced import MOST_ANNOUNCED, AnnouncedEndpoint
 from securelink.clock import new_id
-from securelink.delivery import MOST_ANNOUNCED, Delivery
+from securelink.delivery import Delivery
 from securelink.directory import KnownPeer
-from securelink.endpoints import Endpoint, Kind
+from securelink.endpoints import Endpoint, Kind, kind_of
 from securelink.errors import LinkTruncated, StoreBusy, StoreError, StoreFull
 from securelink.link import Link
 from securelink.messages import Announce, Ready, Receipt, RefusalCode, Refused, Text
@@ -436,20 +437,42 @@ async def test_what_was_announced_last_is_written_when_the_link_ends(
         assert await node.store.read(addresses.endpoints, BOB.public.raw) == [public(2)]
 
 
-async def test_no_more_than_eight_and_none_that_means_another_machine(parties: Parties) -> None:
-    lan = Endpoint(Kind.LAN, "192.168.1.2", 1)
-    strange = [
-        Endpoint(Kind.LOOPBACK, "127.0.0.1", 1),
-        Endpoint(Kind.LAN, "169.254.7.7", 1),
-        # Whatever kind it is said to be.
-        Endpoint(Kind.PUBLIC, "127.0.0.2", 1),
-        Endpoint(Kind.PUBLIC, "localhost", 1),
-        Endpoint(Kind.PUBLIC, "169.254.7.7", 1),
-    ]
+LOOPBACK = Endpoint(Kind.LOOPBACK, "127.0.0.1", 1)
+LINK_LOCAL = Endpoint(Kind.LAN, "169.254.7.7", 1)
+LAN = Endpoint(Kind.LAN, "192.168.1.2", 1)
+NAME = Endpoint(Kind.PUBLIC, "home.example", 1)
+DISGUISED = [
+    Endpoint(Kind.PUBLIC, "127.0.0.2", 1),
+    Endpoint(Kind.PUBLIC, "localhost", 1),
+    Endpoint(Kind.PUBLIC, "169.254.7.7", 1),
+]
+"""Said to be of another kind than they are."""
+
+
+@pytest.mark.parametrize(
+    ("remote", "taken"),
+    [
+        ("127.0.0.1", [LOOPBACK, LINK_LOCAL, *DISGUISED, LAN, NAME]),
+        ("::ffff:127.0.0.1", [LOOPBACK, LINK_LOCAL, *DISGUISED, LAN, NAME]),
+        ("192.168.1.9", [LAN, NAME]),
+        ("::ffff:192.168.1.9", [LAN, NAME]),
+        ("fe80::9%eth0", [LAN, NAME]),
+        ("203.0.113.9", [NAME]),
+        ("2001:db8::9", [NAME]),
+        (None, [NAME]),
+    ],
+)
+async def test_an_announcement_is_held_to_where_the_peer_is(
+    parties: Parties, remote: str | None, taken: list[Endpoint]
+) -> None:
     many = [public(number) for number in range(1, 12)]
-    async with parties.node() as node, carried(node) as (_, bob):
-        found = await announced(node, bob, *strange, lan, *many)
-        assert found == [lan, *many][:MOST_ANNOUNCED]
+    async with parties.node() as node, carried(node) as (mail, bob):
+        mail.deliveries[0]._link.remote = None if remote is None else (remote, 5)
+        found = await announced(node, bob, LOOPBACK, LINK_LOCAL, *DISGUISED, LAN, NAME, *many)
+        assert found == [*taken, *many][:MOST_ANNOUNCED]
+        met = Kind.PUBLIC if remote is None else kind_of(remote)
+        assert {each.met for each in found if isinstance(each, AnnouncedEndpoint)} == {met}
+        assert all(isinstance(each, AnnouncedEndpoint) for each in found)
 
 
 # ---- two whole nodes

@@ -10,6 +10,7 @@ import pytest
 from parties import at
 
 from securelink import directory
+from securelink.announced import AnnouncedEndpoint
 from securelink.config import ConfiguredPeer
 from securelink.endpoints import Endpoint, Kind
 from securelink.errors import UnknownPeer
@@ -74,6 +75,15 @@ def test_a_configured_peer_needs_no_row(conn: sqlite3.Connection) -> None:
     # What the configuration says comes first, what was learned after it.
     assert bob.endpoints == (PUBLIC, LAN)
     assert (bob.calls_itself, bob.paired_at, bob.last_seen) == ("", None, None)
+
+
+def test_a_name_that_the_configuration_gives_is_no_mere_announcement(
+    conn: sqlite3.Connection,
+) -> None:
+    learn(conn, BOB, PUBLIC, LAN)
+    known = directory.read(conn, {"bob": ConfiguredPeer(key=BOB, endpoints=(PUBLIC,))})
+    kinds = [type(each) for each in known.by_name("bob").endpoints]
+    assert kinds == [Endpoint, AnnouncedEndpoint]
 
 
 def test_a_peer_in_both_has_the_configurations_name_and_all_endpoints_once(

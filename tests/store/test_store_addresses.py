@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+from contextlib import closing
 from typing import TYPE_CHECKING
 
+from securelink.announced import AnnouncedEndpoint
 from securelink.endpoints import Endpoint, Kind
-from securelink.store import addresses
+from securelink.store import addresses, schema
 from securelink.store.addresses import Source
+from securelink.store.database import Database
 
 if TYPE_CHECKING:
     import sqlite3
+    from pathlib import Path
 
 BOB = b"b" * 32
 LAN = Endpoint(Kind.LAN, "192.168.1.20", 24819)
@@ -23,6 +27,34 @@ def test_order_and_no_duplicates(conn: sqlite3.Connection) -> None:
     addresses.set_endpoints(conn, b"x" * 32, Source.PERSON, [OTHER], 1)
     assert addresses.endpoints(conn, BOB) == [PUBLIC, LAN, OTHER, SIX]
     assert isinstance(addresses.endpoints(conn, BOB)[0].kind, Kind)
+
+
+def test_what_was_announced_is_known_as_such(conn: sqlite3.Connection) -> None:
+    told = [AnnouncedEndpoint(e.kind, e.host, e.port, met) for e in (PUBLIC, SIX) for met in Kind]
+    for endpoint in told:
+        addresses.set_endpoints(conn, BOB, Source.ANNOUNCED, [endpoint], 1)
+        (found,) = addresses.endpoints(conn, BOB)
+        assert isinstance(found, AnnouncedEndpoint)
+        assert (found, found.met) == (endpoint, endpoint.met)
+        # A person's word goes beyond the peer's own, wherever it stands.
+        for source in (Source.PERSON, Source.INVITE):
+            addresses.set_endpoints(conn, BOB, source, [endpoint.plain], 1)
+            assert list(map(type, addresses.endpoints(conn, BOB))) == [Endpoint]
+            addresses.set_endpoints(conn, BOB, source, [], 1)
+
+
+def test_of_what_older_versions_took_it_is_not_known_where_the_peer_was(path: Path) -> None:
+    with closing(Database.open(path, migrations=schema.MIGRATIONS[:4])) as database:
+        for port, source in enumerate(Source, 1):
+            database.connection.execute(
+                "INSERT INTO endpoints VALUES (?, ?, 0, 'public', 'home.example', ?, 1, NULL)",
+                (BOB, source, port),
+            )
+    with closing(Database.open(path)) as database:
+        *others, told = addresses.endpoints(database.connection, BOB)
+    assert list(map(type, others)) == [Endpoint, Endpoint]
+    assert isinstance(told, AnnouncedEndpoint)
+    assert told.met is Kind.PUBLIC
 
 
 def test_list_replaces_those_of_its_source_alone(conn: sqlite3.Connection) -> None:
