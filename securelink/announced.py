@@ -47,7 +47,8 @@ class AnnouncedEndpoint(Endpoint, frozen=True):
     """An endpoint that a peer said it has.
 
     Attributes:
-        met: the kind of the address at which the peer was met when it said so.
+        met: the kind of the address at which the peer was met when it said so; `LOOPBACK` for
+            all addresses of this machine.
     """
 
     met: Kind
@@ -74,6 +75,15 @@ def usable_addresses(endpoint: Endpoint, addresses: Iterable[str]) -> list[str]:
         return list(addresses)
     allowed = (each for each in addresses if may_announce(each, endpoint.met))
     return list(islice(allowed, MOST_OF_A_NAME))
+
+
+def is_from_elsewhere(endpoint: Endpoint) -> bool:
+    """Tell whether an endpoint was announced by a peer that was not met at this machine.
+
+    Then none of this machine's addresses may be dialled for it, not those in networks either:
+    which they are is not known here.
+    """
+    return isinstance(endpoint, AnnouncedEndpoint) and endpoint.met is not Kind.LOOPBACK
 
 
 def may_announce(host: str, met: Kind) -> bool:

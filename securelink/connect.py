@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from securelink import backoff
-from securelink.announced import usable_addresses
+from securelink import backoff, interfaces
+from securelink.announced import is_from_elsewhere, usable_addresses
 from securelink.endpoints import Kind
 from securelink.errors import (
     LinkClosed,
@@ -47,6 +47,8 @@ STAGGER = 0.25
 """Seconds by which one endpoint is tried before the next (RFC 8305, section 5)."""
 
 NOT_THEM = "not them"
+
+_LED_ASTRAY = "announced from elsewhere, and leads to this machine or its network"
 
 FIRST_DELAY = 0.1
 LONGEST_DELAY = 2.0
@@ -247,6 +249,8 @@ async def _attempt(
         async with asyncio.timeout_at(until):
             if not _is_address(host):
                 return _allowed(endpoint, await _look_up(host, endpoint.port))
+            if is_from_elsewhere(endpoint) and interfaces.is_own(host):
+                raise Unreachable(_LED_ASTRAY)
             _, link = await loop.create_connection(make, host, endpoint.port)
     except TimeoutError:
         raise Unreachable("no answer") from None
@@ -274,7 +278,7 @@ def _allowed(endpoint: Endpoint, addresses: Sequence[str]) -> list[str]:
     """
     allowed = usable_addresses(endpoint, addresses)
     if not allowed:
-        raise Unreachable("announced from elsewhere, and leads to this machine or its network")
+        raise Unreachable(_LED_ASTRAY)
     return allowed
 
 

@@ -11,6 +11,7 @@ import asyncio
 from itertools import compress
 from typing import TYPE_CHECKING, TypeVar
 
+from securelink import interfaces
 from securelink.announced import usable
 from securelink.answers import record
 from securelink.clock import now_ms
@@ -233,9 +234,11 @@ class Delivery:
         return record(conn, self._peer.key.raw, answers)
 
     def _met(self) -> Kind:
-        """The kind of the address at which the peer is; of one that is not known, the furthest."""
+        """The kind of the address at which the peer is: the furthest if it is not known."""
         remote = self._link.remote
-        return Kind.PUBLIC if remote is None else kind_of(remote[0])
+        if remote is None:
+            return Kind.PUBLIC
+        return Kind.LOOPBACK if interfaces.is_own(remote[0]) else kind_of(remote[0])
 
     def _answer_all(self, texts: Sequence[Text], error: StoreError | None) -> None:
         code = RefusalCode.DISK_FULL if isinstance(error, StoreFull) else RefusalCode.BUSY

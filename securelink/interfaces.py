@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 
-from securelink.endpoints import Kind, kind_of
+from securelink.endpoints import Kind, address_of, kind_of
 
 # Addresses for documentation (RFC 5737 and RFC 3849): somewhere outside, and nobody's. Connecting
 # a UDP socket sends no packet; it only has the kernel choose a route and the address to go with it.
@@ -28,6 +28,32 @@ def local_addresses() -> list[str]:
     if ipv6 is not None and kind_of(ipv6) is Kind.PUBLIC:
         addresses.append(ipv6)
     return addresses
+
+
+def is_own(host: str) -> bool:
+    """Tell whether the IP address *host* is one of this machine's, whatever its kind.
+
+    Nothing is sent. For a name the answer is no.
+    """
+    address = address_of(host)
+    if address is None:
+        return False
+    family, outside = _OUTSIDE_IPV4 if address.version == 4 else _OUTSIDE_IPV6
+    if _source_address(family, str(address)) == str(address):
+        return True
+    # A second address of a network is reached from its first one, but only an own one is bound;
+    # unless the system lets everything be bound, as some do that take others' addresses over.
+    return _can_bind(family, str(address)) and not _can_bind(family, outside)
+
+
+def _can_bind(family: socket.AddressFamily, address: str) -> bool:
+    with (
+        contextlib.suppress(OSError),
+        socket.socket(family, socket.SOCK_DGRAM) as probe,
+    ):
+        probe.bind((address, 0))
+        return True
+    return False
 
 
 def _source_address(family: socket.AddressFamily, destination: str) -> str | None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 from parties import BOB, Stopwatch, at, until
 
-from securelink import connect
+from securelink import announced, connect
 from securelink.announced import AnnouncedEndpoint
 from securelink.connect import Connected, dial, in_order
 from securelink.endpoints import Endpoint, Kind
@@ -622,6 +622,23 @@ async def test_a_name_that_a_person_gave_may_lead_here(
             async with connected(node, endpoint) as made:
                 # Who named it is nobody's concern from here on.
                 assert type(made.endpoint) is Endpoint
+
+
+@pytest.mark.parametrize("met", [Kind.LAN, Kind.PUBLIC])
+async def test_this_machine_itself_is_not_dialled_for_who_is_elsewhere(
+    parties: Parties, monkeypatch: pytest.MonkeyPatch, met: Kind
+) -> None:
+    # Its own address in a network is one that others may well announce.
+    monkeypatch.setattr(announced, "may_announce", lambda *_: True)
+    Resolver(monkeypatch, bob=["127.0.0.1"])
+    async with parties.node() as node, fake(right) as bob:
+        for host in ("127.0.0.1", "bob"):
+            error = await fails(node, told(bob.port, met, host))
+            assert isinstance(error, Unreachable)
+            assert LED_ASTRAY in str(error.hint)
+        assert bob.accepted == 0
+        async with connected(node, told(bob.port, Kind.LOOPBACK, "127.0.0.1")):
+            pass
 
 
 async def test_of_an_announced_name_only_what_might_be_announced_is_dialled(

@@ -24,7 +24,7 @@ from parties import (
 )
 
 from securelink import delivery as delivery_module
-from securelink import resting
+from securelink import interfaces, resting
 from securelink.announced import MOST_ANNOUNCED, AnnouncedEndpoint
 from securelink.clock import new_id
 from securelink.delivery import Delivery
@@ -473,6 +473,18 @@ async def test_an_announcement_is_held_to_where_the_peer_is(
         met = Kind.PUBLIC if remote is None else kind_of(remote)
         assert {each.met for each in found if isinstance(each, AnnouncedEndpoint)} == {met}
         assert all(isinstance(each, AnnouncedEndpoint) for each in found)
+
+
+async def test_who_comes_from_an_address_of_this_machine_is_here(
+    parties: Parties, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = "192.168.1.9"
+    monkeypatch.setattr(interfaces, "is_own", own.__eq__)
+    async with parties.node() as node, carried(node) as (mail, bob):
+        mail.deliveries[0]._link.remote = (own, 5)
+        (found,) = await announced(node, bob, LOOPBACK)
+        assert isinstance(found, AnnouncedEndpoint)
+        assert found.met is Kind.LOOPBACK
 
 
 # ---- two whole nodes

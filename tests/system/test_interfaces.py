@@ -72,9 +72,26 @@ def test_this_machine() -> None:
         assert kind_of(address) is not Kind.LOOPBACK
 
 
-def namespace(*commands: str) -> subprocess.CompletedProcess[str]:
-    """Run *commands*, then the module, in a network of its own."""
-    code = "from securelink.interfaces import local_addresses; print(local_addresses())"
+@pytest.mark.parametrize(
+    ("host", "own"),
+    [
+        ("127.0.0.1", True),
+        ("127.9.9.9", True),
+        ("::ffff:127.0.0.1", True),
+        ("192.0.2.1", False),
+        ("198.51.100.7", False),
+        ("::ffff:198.51.100.7", False),
+        ("2001:db8::7", False),
+        ("localhost", False),
+    ],
+)
+def test_which_addresses_are_this_machines(host: str, own: bool) -> None:
+    assert interfaces.is_own(host) is own
+
+
+def namespace(*commands: str, asked: str = "local_addresses()") -> subprocess.CompletedProcess[str]:
+    """Run *commands*, then *ask* the module, in a network of its own."""
+    code = f"from securelink.interfaces import *; print({asked})"
     script = " && ".join([*commands, 'exec "$0" -c "$1"'])
     return subprocess.run(
         ["unshare", "-rn", "sh", "-c", script, sys.executable, code],
@@ -97,3 +114,25 @@ def test_real_routes() -> None:
         "ip route add default dev lo src 192.168.7.9",
     )
     assert connected.stdout == "['192.168.7.9']\n"
+
+
+@pytest.mark.parametrize("nonlocal_bind", [0, 1])
+def test_addresses_in_networks_are_this_machines_too(nonlocal_bind: int) -> None:
+    if not (shutil.which("unshare") and shutil.which("ip")):
+        pytest.skip("needs unshare and ip")
+    hosts = ["192.168.7.9", "192.168.7.10", "192.168.7.11", "2001:db8::9", "2001:db8::10"]
+    made = namespace(
+        "ip link set lo up",
+        "ip link add one type veth peer name other",
+        "ip link set one up",
+        "ip address add 192.168.7.9/24 dev one",
+        "ip address add 192.168.7.10/24 dev one",
+        "ip address add 2001:db8::9/64 dev one nodad",
+        f"echo {nonlocal_bind} > /proc/sys/net/ipv4/ip_nonlocal_bind",
+        f"echo {nonlocal_bind} > /proc/sys/net/ipv6/ip_nonlocal_bind",
+        asked=f"[is_own(each) for each in {hosts}]",
+    )
+    if made.returncode != 0:
+        pytest.skip("this system does not let us make a network namespace")
+    second = nonlocal_bind == 0
+    assert made.stdout == f"{[True, second, False, True, False]}\n"
