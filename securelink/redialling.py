@@ -35,28 +35,34 @@ class Redial:
     def __init__(self, draw: Callable[[], float] = random.random) -> None:
         self._draw = draw
         self._kind: str | None = None
-        self._is_fresh = False
+        self._reached = FIRST_DELAY
+        self._begins_anew = False
         self._delays: Iterator[float] = iter(())
 
     def after(self, error: SecurelinkError) -> tuple[float, bool]:
         """Return the seconds to wait after a failed attempt, and whether a person should be told.
 
-        Of failures of one kind in a row only the first is worth a line.
+        Of failures of one kind in a row only the first is worth a line. One of another kind does
+        not shorten the delay: else a peer that fails in turns would have us knock at its pace.
         """
         kind = type(error).__name__
         is_news = kind != self._kind
-        if is_news or self._is_fresh:
-            self._is_fresh = False
-            final = isinstance(error, NotThem | PeerRefused)
-            longest = LONGEST_REFUSED if final else LONGEST_DELAY
-            self._delays = backoff.delays(FIRST_DELAY, longest, self._draw)
+        longest = LONGEST_REFUSED if isinstance(error, NotThem | PeerRefused) else LONGEST_DELAY
+        if self._begins_anew:
+            self._reached = FIRST_DELAY
+        if is_news or self._begins_anew:
+            self._begins_anew = False
+            self._reached = min(self._reached, longest)
+            self._delays = backoff.delays(self._reached, longest, self._draw)
             self._kind = kind
+        self._reached = min(2 * self._reached, longest)
         return next(self._delays), is_news
 
     def hasten(self) -> None:
         """Something is different now: begin with short delays again, but tell nothing twice."""
-        self._is_fresh = True
+        self._begins_anew = True
 
     def ready(self) -> None:
         """A link was ready: what comes next begins anew."""
         self._kind = None
+        self._begins_anew = True
