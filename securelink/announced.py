@@ -73,7 +73,7 @@ def usable_addresses(endpoint: Endpoint, addresses: Iterable[str]) -> list[str]:
     """Return those of the addresses to which an endpoint's name leads that are dialled for it."""
     if not isinstance(endpoint, AnnouncedEndpoint):
         return list(addresses)
-    allowed = (each for each in addresses if may_announce(each, endpoint.met))
+    allowed = (each for each in addresses if address_of(each) and may_announce(each, endpoint.met))
     return list(islice(allowed, MOST_OF_A_NAME))
 
 

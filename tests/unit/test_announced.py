@@ -146,12 +146,18 @@ def test_what_is_taken_is_what_was_said_in_order_and_bears_where_the_peer_was(
     assert taken == good[:MOST_ANNOUNCED]
 
 
-@given(st.lists(HOSTS, max_size=20), st.sampled_from(Kind))
+@given(st.lists(all_forms(COMMON | within([*NEAR, *NEVER])), max_size=20), st.sampled_from(Kind))
 def test_a_name_leads_where_the_peer_might_have_said(addresses: list[str], met: Kind) -> None:
     name = AnnouncedEndpoint(Kind.PUBLIC, "home.example", 1, met)
     allowed = usable_addresses(name, addresses)
     assert allowed == [each for each in addresses if may_announce(each, met)][:MOST_OF_A_NAME]
     assert usable_addresses(name.plain, addresses) == addresses
+
+
+@pytest.mark.parametrize("met", Kind)
+def test_a_name_leads_to_addresses_alone(met: Kind) -> None:
+    name = AnnouncedEndpoint(Kind.PUBLIC, "home.example", 1, met)
+    assert usable_addresses(name, ["a.example", "fe80::1%a%b", "1.2.3", ""]) == []
 
 
 def test_who_named_an_endpoint_makes_it_no_other() -> None:
