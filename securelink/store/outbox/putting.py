@@ -145,9 +145,7 @@ def release(conn: sqlite3.Connection, seq: int) -> None:
     conn.execute("UPDATE outbox SET owner = NULL WHERE seq = ?", (seq,))
 
 
-def share(
-    conn: sqlite3.Connection, seqs: Iterable[int], owner: str, deadline: int | None
-) -> None:
+def share(conn: sqlite3.Connection, seqs: Iterable[int], owner: str, deadline: int | None) -> None:
     """Have whichever process has a link deliver the rows of an owner who has none.
 
     Args:
