@@ -46,11 +46,20 @@ _COUNT = (
     f" (SELECT sum(kind <> 'folder') AS others, sum(kind = 'folder') AS folders {_FROM}"
 )
 _SELECT_SEQ = f"SELECT outbox.seq {_FROM}"
-_IS_TOLD = "state NOT IN ('delivered', 'withdrawn')"
+# What was withdrawn is told if nobody waited for it: a queued file that has changed or gone.
+_IS_TOLD = (
+    "(state NOT IN ('delivered', 'withdrawn') OR state = 'withdrawn'"
+    " AND (peer, id) IN (SELECT peer, id FROM notices WHERE state = 'withdrawn'))"
+)
 # What has arrived of a folder counts, as long as something else of it has not.
 _ALL_OF_IT = (
-    "group_id IN (SELECT group_id FROM outbox JOIN outbox_files USING (seq)"
-    " WHERE state NOT IN ('delivered', 'withdrawn'))"
+    "group_id IN (SELECT group_id FROM outbox JOIN outbox_files USING (seq)"  # noqa: S608 - a constant
+    f" WHERE {_IS_TOLD})"
+)
+# Of a folder that is sent again the earlier attempt counts no more, file by file.
+_IS_NEWEST = (
+    "(group_id IS NULL"
+    " OR outbox.seq IN (SELECT max(seq) FROM outbox_files GROUP BY group_id, name))"
 )
 _QUEUED = "owner IS NULL AND state IN ('waiting', 'handed') AND kind <> 'stream'"
 
@@ -262,7 +271,8 @@ class _Row(msgspec.Struct, frozen=True):
 def _rows(conn: sqlite3.Connection, peer: bytes | None, *, everything: bool) -> Iterator[_Row]:
     which = "1" if everything else f"({_IS_TOLD} OR {_ALL_OF_IT})"
     rows = conn.execute(
-        f"{_SELECT} WHERE ifnull(peer = ?, 1) AND {which} ORDER BY outbox.seq", (EXCERPT, peer)
+        f"{_SELECT} WHERE ifnull(peer = ?, 1) AND {_IS_NEWEST} AND {which} ORDER BY outbox.seq",
+        (EXCERPT, peer),
     )
     return (_Row(*row) for row in rows)
 

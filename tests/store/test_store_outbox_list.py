@@ -8,7 +8,7 @@ import pytest
 
 from securelink.errors import UsageError
 from securelink.ids import to_text, uuid7
-from securelink.store import outbox, outbox_files, outbox_list, tries
+from securelink.store import notices, outbox, outbox_files, outbox_list, tries
 from securelink.store.outbox import DAY, HANDED_KEPT, State
 from securelink.store.outbox_files import Kind, NewFile
 from securelink.store.outbox_list import Entry
@@ -124,6 +124,33 @@ def test_what_is_listed_and_what_only_with_all(conn: sqlite3.Connection) -> None
         State.EXPIRED,
     ]
     assert (waiting, expiring) == (1, 7)
+
+
+def test_a_queued_file_that_was_dropped_is_listed(conn: sqlite3.Connection) -> None:
+    (gone,) = put_files(conn, "gone", group=100)
+    (cancelled,) = put_files(conn, "cancelled", group=200)
+    outbox.withdraw(conn, gone, NOW)
+    notices.add(conn, [gone], NOW)
+    outbox.cancel(conn, [cancelled], NOW)
+    entry = one(conn)
+    assert (entry.name, entry.state) == ("gone", State.WITHDRAWN)
+
+
+@pytest.mark.parametrize("delivered", [False, True])
+def test_of_a_folder_sent_again_the_newest_attempt_counts(
+    conn: sqlite3.Connection, delivered: bool
+) -> None:
+    names = ["photos", "photos/a", "photos/b"]
+    for attempt in (1, 2):
+        seqs = put_files(conn, *names, first=attempt * 10)
+        outbox.hand(conn, seqs, NOW)
+        refuse(conn, seqs[2], permanent=True)
+        for seq in seqs[:2] if attempt == 1 or delivered else []:
+            receipt(conn, seq)
+    entry = one(conn)
+    assert (entry.name, entry.files, entry.size) == ("photos", 3, 15)
+    expected = {State.REFUSED: 1} | ({State.DELIVERED: 2} if delivered else {State.HANDED: 2})
+    assert entry.states == expected
 
 
 def test_only_those_for_one_peer(conn: sqlite3.Connection) -> None:
