@@ -193,7 +193,7 @@ class Lookout:
                 await self._node.bury(owners)
             self._registry.wake(queued)
             self._queued(queued)
-            await self._registry.strike_out_gone()
+            await self._registry.rows.strike_out_gone()
             if has_expired:
                 # What ends is told as a notice; what fails is tried again with the next look.
                 with contextlib.suppress(StoreError):

@@ -7,27 +7,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from securelink import directory, events, reach
-from securelink.clock import now_ms
+from securelink import events, reach
 from securelink.delivery import Delivery
 from securelink.dispatch import Dispatch, Which
-from securelink.errors import LinkClosed, StoreError
-from securelink.hello import FILES
+from securelink.errors import LinkClosed
 from securelink.incoming import Incoming
+from securelink.linkrows import LinkRows
 from securelink.messages import Announce
 from securelink.outgoing import Outgoing
 from securelink.progressing import Progressing
 from securelink.states import ENDED
-from securelink.store import addresses, links, tries
-from securelink.store.links import LinkRow
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
 
     from securelink.connect import Connected
@@ -38,9 +33,7 @@ if TYPE_CHECKING:
     from securelink.link import Link
     from securelink.node import Node
     from securelink.session import Happening
-
-MOST_GONE = 1024
-"""Links that are remembered as gone while the store can't be told: a peer may make ever new."""
+    from securelink.store.links import LinkRow
 
 
 @dataclass(slots=True)
@@ -68,16 +61,6 @@ class _Linked:
         return next(iter(self.dispatches), link) is link and self.outgoing.may_drain()
 
 
-@dataclass(frozen=True, slots=True)
-class _Gone:
-    """A link that is no more."""
-
-    row: LinkRow
-    peer: KnownPeer
-    at: int
-    """When it ended, in ms since 1970."""
-
-
 class Registry:
     """All links of one process.
 
@@ -87,6 +70,7 @@ class Registry:
 
     Attributes:
         endpoints: where the node can be reached; its owner keeps them up to date with `moved`.
+        rows: what the store says of the links.
     """
 
     def __init__(
@@ -96,13 +80,12 @@ class Registry:
         endpoints: tuple[Endpoint, ...] = (),
     ) -> None:
         self.endpoints = endpoints
+        self.rows = LinkRows(node)
         self._node = node
         self._emit = emit
         self._linked: dict[bytes, _Linked] = {}
         self._incoming: dict[Link, Incoming] = {}
         self._taken = 0  # over the links that have ended
-        self._numbers = itertools.count(1)
-        self._gone: dict[int, _Gone] = {}  # and not struck out yet, oldest first
         self._tasks: set[asyncio.Task[None]] = set()
 
     def __contains__(self, key: bytes) -> bool:
@@ -121,25 +104,6 @@ class Registry:
     def taken(self) -> int:
         """The bytes of files that have ever come in."""
         return self._taken + sum(incoming.taken for incoming in self._incoming.values())
-
-    def row(self, peer: bytes, endpoint: Endpoint, *, dialled: bool, takes_files: bool) -> LinkRow:
-        """What the store is to say of a new link; whoever admits it, writes it down.
-
-        Args:
-            peer: the other side's key, 32 bytes.
-            endpoint: the other side's.
-            dialled: it was this node that dialled.
-            takes_files: files may be sent over it to the peer.
-        """
-        return LinkRow(
-            owner=self._node.owner,
-            number=next(self._numbers),
-            peer=peer,
-            dialled=dialled,
-            takes_files=takes_files,
-            endpoint=endpoint,
-            since=now_ms(),
-        )
 
     def enter(
         self, link: Link, peer: KnownPeer, row: LinkRow | None, *, standing: bool
@@ -193,10 +157,8 @@ class Registry:
         Raises:
             StoreError: that could not be written, and the link is dropped.
         """
-        takes_files = bool(connected.link.session.features & FILES)
-        row = self.row(peer.key.raw, connected.endpoint, dialled=True, takes_files=takes_files)
         try:
-            await self._node.store.run(_note_dialled, peer, connected.ready.name, row)
+            row = await self.rows.write_dialled(connected, peer)
         except BaseException:
             connected.link.abort()
             raise
@@ -232,24 +194,7 @@ class Registry:
             del self._linked[linked.peer.key.raw]
             await linked.outgoing.aclose()
         if row is not None:
-            await self.strike_out(row, linked.peer)
-
-    async def strike_out(self, row: LinkRow, peer: KnownPeer) -> None:
-        """Note that a link is no more; if that can't be written, with the next one that is."""
-        self._gone[row.number] = _Gone(row, peer, now_ms())
-        await self.strike_out_gone()
-
-    async def strike_out_gone(self) -> None:
-        """Note which links are no more, as far as that could not be written before."""
-        while len(self._gone) > MOST_GONE:
-            # It stands there until this process ends.
-            del self._gone[next(iter(self._gone))]
-        gone = [*self._gone.values()]
-        if gone:
-            with contextlib.suppress(StoreError):
-                await self._node.store.run(_strike_out, gone)
-                for each in gone:
-                    self._gone.pop(each.row.number, None)
+            await self.rows.strike_out(row, linked.peer)
 
     async def aclose(self) -> None:
         """End all links in order."""
@@ -381,25 +326,9 @@ class Carriage:
         await self._delivery.aclose()
 
 
-def _note_dialled(
-    conn: sqlite3.Connection, peer: KnownPeer, calls_itself: str, row: LinkRow
-) -> None:
-    now = now_ms()
-    directory.note_seen(conn, peer, now, calls_itself)
-    addresses.used_endpoint(conn, row.peer, row.endpoint, now)
-    tries.note_success(conn, row.peer)
-    links.up(conn, row)
-
-
 def announce(node: Node, link: Link, endpoints: Sequence[Endpoint]) -> None:
     """Tell the peer where this node can be reached, as far as it is to know."""
     told = reach.announced(endpoints, link.remote[0] if link.remote else None)
     if told and node.config.server.announce:
         with contextlib.suppress(LinkClosed):
             link.send(Announce(told))
-
-
-def _strike_out(conn: sqlite3.Connection, gone: Iterable[_Gone]) -> None:
-    for each in gone:
-        links.down(conn, each.row.owner, each.row.number)
-        directory.note_seen(conn, each.peer, each.at)

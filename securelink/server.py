@@ -182,7 +182,7 @@ class Server:
         row = None
         if key != self.node.identity.public:
             endpoint = Endpoint(kind_of(remote[0]), *remote)
-            row = self.registry.row(
+            row = self.registry.rows.new(
                 key.raw,
                 endpoint,
                 dialled=False,
@@ -203,7 +203,7 @@ class Server:
             )
         if link.session.state is not State.DECIDING:
             if peer is not None and row is not None:
-                await self.registry.strike_out(row, peer)
+                await self.registry.rows.strike_out(row, peer)
             return None
         if peer is None:
             self._turned_away.write(

@@ -37,7 +37,7 @@ ROWS: tuple[tuple[int, frozenset[str]], ...] = (
     (4, frozenset({"node", "acceptor", "answers", "resting"})),
     (4, frozenset({"connect", "choice", "redialling", "outgoing", "following", "leaving"})),
     (4, frozenset({"dispatch", "incoming", "items"})),
-    (4, frozenset({"delivery", "pairing", "parcel", "progressing"})),
+    (4, frozenset({"delivery", "pairing", "parcel", "progressing", "linkrows"})),
     (4, frozenset({"registry"})),
     (5, frozenset({"server", "client", "outward", "lookout", "standing", "courier"})),
     (6, frozenset({"service", "receiver"})),

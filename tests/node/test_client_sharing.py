@@ -160,7 +160,7 @@ async def test_a_process_that_is_killed_has_no_link_any_more(
 ) -> None:
     monkeypatch.setattr(others, "LOOK_INTERVAL", 0.05)
     async with shared(parties) as it:
-        dead = it.service.registry.row(BOB.public.raw, at(1), dialled=False, takes_files=True)
+        dead = it.service.registry.rows.new(BOB.public.raw, at(1), dialled=False, takes_files=True)
         await it.node.store.run(links.up, dead)
         task = begin(it)
         await until(lambda: states(it.node) == ["waiting"])
