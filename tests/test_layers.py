@@ -39,7 +39,7 @@ ROWS: tuple[tuple[int, frozenset[str]], ...] = (
     (4, frozenset({"dispatch", "incoming", "items"})),
     (4, frozenset({"delivery", "pairing", "parcel", "progressing", "linkrows"})),
     (4, frozenset({"registry"})),
-    (5, frozenset({"server", "client", "outward", "lookout", "standing", "courier"})),
+    (5, frozenset({"server", "client", "outward", "lookout", "standing", "courier", "fetching"})),
     (6, frozenset({"service", "receiver"})),
     (7, frozenset({"cli"})),
     (7, frozenset({"__main__"})),

@@ -22,7 +22,7 @@ from parties import (
     until,
 )
 
-from securelink import events, receiver, redialling
+from securelink import events, fetching, redialling
 from securelink.clock import new_id, now_ms
 from securelink.endpoints import Endpoint, Kind
 from securelink.errors import (
@@ -291,7 +291,7 @@ async def test_nothing_waits(parties: Parties) -> None:
             async with receiving(node, Receiver.take_what_waits) as run:
                 await goodbye(await server.call())
                 assert await end_of(run) is None
-        assert watch.seconds < receiver.QUIET
+        assert watch.seconds < fetching.QUIET
         (hello,) = server.hellos
         assert (hello.standing, hello.takes_files) == (False, True)
 
@@ -361,7 +361,7 @@ async def test_a_file_on_its_way_is_waited_for(
 ) -> None:
     on_its_way = [Arriving(peer="bob", name="a", size=9, received=1, resumed=0, is_compared=False)]
     monkeypatch.setattr(Registry, "incoming", lambda _: on_its_way)
-    monkeypatch.setattr(receiver, "QUIET", 0.05)
+    monkeypatch.setattr(fetching, "QUIET", 0.05)
     async with parties.node() as node, HandServer() as server:
         await introduce(node, BOB.public, "bob", [at(server.port)])
         async with receiving(node, Receiver.take_what_waits) as run:
@@ -417,7 +417,7 @@ async def test_a_file_that_does_not_go_on_is_not_waited_for_in_vain(
 async def test_what_the_server_has_no_more_is_not_waited_for(
     parties: Parties, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(receiver, "QUIET", 0.2)
+    monkeypatch.setattr(fetching, "QUIET", 0.2)
     async with parties.node() as node, HandServer(waiting=2) as server:
         await introduce(node, BOB.public, "bob", [at(server.port)])
         async with receiving(node, Receiver.take_what_waits) as run:
@@ -436,7 +436,7 @@ async def test_what_the_server_has_no_more_is_not_waited_for(
 async def test_what_comes_when_it_is_asked_again_is_taken(
     parties: Parties, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(receiver, "QUIET", 0.2)
+    monkeypatch.setattr(fetching, "QUIET", 0.2)
     async with parties.node() as node, HandServer(waiting=2) as server:
         await introduce(node, BOB.public, "bob", [at(server.port)])
         async with receiving(node, Receiver.take_what_waits) as run:
@@ -455,7 +455,7 @@ async def test_what_comes_when_it_is_asked_again_is_taken(
 async def test_a_slow_server_gets_longer_each_time(
     parties: Parties, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(receiver, "QUIET", 0.1)
+    monkeypatch.setattr(fetching, "QUIET", 0.1)
     async with parties.node() as node, HandServer(waiting=1) as server:
         await introduce(node, BOB.public, "bob", [at(server.port)])
         async with receiving(node, Receiver.take_what_waits) as run:
@@ -481,8 +481,8 @@ async def test_a_slow_server_gets_longer_each_time(
 async def test_a_server_that_gives_nothing_is_given_up(
     parties: Parties, monkeypatch: pytest.MonkeyPatch, patience: float | None
 ) -> None:
-    monkeypatch.setattr(receiver, "QUIET", 0.1)
-    monkeypatch.setattr(receiver, "STALLED", 0.7)
+    monkeypatch.setattr(fetching, "QUIET", 0.1)
+    monkeypatch.setattr(fetching, "STALLED", 0.7)
     async with parties.node() as node, HandServer(waiting=3) as server:
         await introduce(node, BOB.public, "bob", [at(server.port)])
 
@@ -515,7 +515,7 @@ async def test_a_server_that_gives_nothing_is_given_up(
 async def test_a_server_that_has_less_each_time_is_not_given_up(
     parties: Parties, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(receiver, "QUIET", 0.1)
+    monkeypatch.setattr(fetching, "QUIET", 0.1)
     async with parties.node() as node, HandServer(waiting=20) as server:
         await introduce(node, BOB.public, "bob", [at(server.port)])
         async with receiving(node, Receiver.take_what_waits, patience=0.3) as run:
@@ -531,7 +531,7 @@ async def test_a_server_that_has_less_each_time_is_not_given_up(
 async def test_a_server_that_is_gone_when_it_is_asked_again(
     parties: Parties, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(receiver, "QUIET", 0.1)
+    monkeypatch.setattr(fetching, "QUIET", 0.1)
     async with parties.node() as node, HandServer(waiting=1) as server:
         await introduce(node, BOB.public, "bob", [at(server.port)])
         async with receiving(node, Receiver.take_what_waits, patience=0.5) as run:
@@ -544,7 +544,7 @@ async def test_a_server_that_is_gone_when_it_is_asked_again(
 async def test_a_long_text_on_a_slow_line_is_waited_for(
     parties: Parties, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(receiver, "QUIET", 0.3)
+    monkeypatch.setattr(fetching, "QUIET", 0.3)
     async with parties.node() as node, HandServer(waiting=1) as server:
         await introduce(node, BOB.public, "bob", [at(server.port)])
         async with receiving(node, Receiver.take_what_waits, patience=5) as run:
@@ -566,7 +566,7 @@ async def test_a_long_text_on_a_slow_line_is_waited_for(
 async def test_a_long_text_that_does_not_go_on_is_not_waited_for(
     parties: Parties, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(receiver, "QUIET", 0.1)
+    monkeypatch.setattr(fetching, "QUIET", 0.1)
     async with parties.node() as node, HandServer(waiting=1) as server:
         await introduce(node, BOB.public, "bob", [at(server.port)])
 
@@ -607,7 +607,7 @@ class Locking(Told):
 async def test_a_server_whose_store_is_busy(
     parties: Parties, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(receiver, "QUIET", 0.2)
+    monkeypatch.setattr(fetching, "QUIET", 0.2)
     async with parties.node("bob") as serving_node, parties.node() as node:
         await introduce(serving_node, node.identity.public, "alice")
         await put_many(serving_node, node.identity.public, ["one", "two"])
@@ -666,7 +666,7 @@ async def test_what_is_refused_for_now_is_not_waited_for_and_not_forgotten(
                 await bob.hear(Refused)
                 await goodbye(bob)
                 assert isinstance(await end_of(run), NotAllTaken)
-        assert watch.seconds < receiver.QUIET
+        assert watch.seconds < fetching.QUIET
 
 
 async def test_a_link_that_is_cut_on_the_way_is_made_anew(parties: Parties) -> None:
