@@ -121,7 +121,7 @@ def test_a_signal_withdraws_what_has_not_left(machines: Machines, number) -> Non
             process.signal(number)
             done = process.finish(3)
     assert done.code == 128 + number
-    assert done.err == ""
+    assert done.err == "interrupted: nothing delivered to alice\n"
     assert done.results[-1]["exit"] == 128 + number
     assert bob.states() == ["withdrawn"]
 
