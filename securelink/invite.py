@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import unicodedata
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -44,6 +45,8 @@ MAX_NAME_BYTES = 32
 
 _START = base32.clean(PREFIX)
 _NEWER = re.compile(re.escape(_START[:-1]) + "[2-79]")
+_MOST_TOO_MANY = 8  # characters together that are looked for
+_GLUED = re.compile(r"[a-z0-9]+")
 _HEAD_SIZE = 2 + KEY_SIZE + TOKEN_SIZE + 4
 _CHECKSUM_SIZE = 4
 _SMALLEST = _HEAD_SIZE + 2 + _CHECKSUM_SIZE
@@ -124,8 +127,8 @@ class Invite:
             InviteNewer: if a newer version of securelink made it.
             InviteMalformed: if the text is no invite, or an invite that breaks the rules.
         """
-        body = _body(text)
-        data = _verified(body)
+        data = _verified(_body(text))
+        _refuse_what_is_glued_to_it(text, len(data))
         if data[0] != VERSION or data[1] != SUITE:
             raise InviteNewer("the invite was made by a newer version of securelink", hint=_UPDATE)
         try:
@@ -266,15 +269,38 @@ def _verified(body: str) -> bytes:
     raise InviteMistyped("the invite is mistyped in more than one place", hint=_AGAIN)
 
 
+def _refuse_what_is_glued_to_it(text: str, size: int) -> None:
+    """Raise InviteMistyped if characters follow the last one of the *size* bytes in *text* at once.
+
+    Words after a space, a full stop or a quote are the sentence around the invite, and the same
+    invite again is a paste too many.
+    """
+    count = len(PREFIX) + -(-size * 8 // 5)
+    rest = text.lower()
+    left = base32.clean(rest).index(_START) + count
+    while left:
+        left -= len(base32.clean(rest[0]))
+        rest = rest[1:]
+    visible = "".join(char for char in rest if unicodedata.category(char) != "Cf")
+    extra = _GLUED.match(visible)
+    if extra is None or base32.clean(extra[0]).startswith(_START):
+        return
+    if len(extra[0]) == 1:
+        slip = f"character {count + 1} is one too many"
+    else:
+        slip = f"{len(extra[0])} characters too many after character {count}"
+    raise InviteMistyped(f"the invite is mistyped: {slip}", hint=_AGAIN)
+
+
 def _slips(body: str) -> Iterator[str]:
     """Yield each single slip that explains why the checksum of *body* does not fit.
 
-    Tried are one wrong character, one missing (but not the last: that is a cut), one too many, and
-    two swapped: 64 checksums a character, so that chance finds a slip that was none in one of
-    300,000 texts of the usual length. What is longer than any invite is not tried.
+    Tried are one wrong character, one missing (but not the last: that is a cut), up to 8 together
+    too many, and two swapped: 71 checksums a character, so that chance finds a slip that was none
+    in one of 300,000 texts of the usual length. What is longer than any invite is not tried.
     """
     count = len(body)
-    if count > _LONGEST + 1:
+    if count > _LONGEST + _MOST_TOO_MANY:
         return
     digits = [base32.ALPHABET.index(char) for char in body]
     number = 0
@@ -295,6 +321,11 @@ def _slips(body: str) -> Iterator[str]:
             yield f"a character is missing before character {place}"
         if _fits_bits(before << shift | after, count - 1):
             yield f"character {place} is one too many"
+        for many in range(2, min(_MOST_TOO_MANY, count - index - 1) + 1):
+            shift_after = 5 * (count - index - many)
+            kept = before << shift_after | number & (1 << shift_after) - 1
+            if _fits_bits(kept, count - many):
+                yield f"characters {place} to {place + many - 1} are too many"
         if index and _fits_bits(number ^ (digit ^ digits[index - 1]) * 33 << shift, count):
             yield f"characters {place - 1} and {place} are swapped"
 

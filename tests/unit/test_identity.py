@@ -156,6 +156,12 @@ def test_every_dropped_or_doubled_character_is_found_and_its_group_named() -> No
             )
 
 
+@pytest.mark.parametrize("extra", ["XX", "XXX", "XXXXXXXX", "-XXXXXXX", " X"])
+def test_characters_too_many_at_the_end_are_refused(extra: str) -> None:
+    for text in (PEER_ID, PEER_ID.replace("-", "")):
+        assert refused(text + extra)
+
+
 @settings(max_examples=20)
 @given(valid_keys)
 def test_swapped_neighbours_are_found_save_those_that_luhn_misses(raw: bytes) -> None:

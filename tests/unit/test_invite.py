@@ -120,7 +120,10 @@ FORGIVEN = {
     "words after it": f"{TEXT} works until tomorrow",
     "a note after it": f"{TEXT} (24 h)",
     "an ellipsis after it": f"{TEXT}...",
+    "an emphasis after it": f"<b>{TEXT}</b>",
+    "words without spaces after it": f"{TEXT}\u6709\u6548\u671f",
     "twice": f"{TEXT}\n{TEXT}",
+    "twice in one": f"{TEXT}{TEXT}",
 }
 
 
@@ -189,6 +192,38 @@ def test_every_doubled_character_is_found() -> None:
         error = refused(TEXT[:position] + TEXT[position] + TEXT[position:])
         assert type(error) is InviteMistyped
         assert "is one too many" in error.message
+
+
+@pytest.mark.parametrize("extra", ["x", "a", "9", "0", TEXT[-1], "\u200bx"])
+def test_one_character_too_many_at_the_end(extra: str) -> None:
+    for text in (TEXT + extra, TEXT.upper() + extra, f"join {TEXT}{extra} works until tomorrow"):
+        error = refused(text)
+        assert type(error) is InviteMistyped
+        assert error.message == (
+            f"the invite is mistyped: character {len(TEXT) + 1} is one too many"
+        )
+
+
+@pytest.mark.parametrize("extra", ["ax", "aaa", "a9b", "aaaaaaaa", "aaaaaaaaaaaaaaaa"])
+def test_several_characters_too_many_at_the_end(extra: str) -> None:
+    error = refused(TEXT + extra)
+    assert type(error) is InviteMistyped
+    assert error.message == (
+        f"the invite is mistyped: {len(extra)} characters too many after character {len(TEXT)}"
+    )
+
+
+@pytest.mark.parametrize("extra", ["9x", "xy", "xyz", "xyzxyzxy"])
+def test_several_characters_too_many_inside(extra: str) -> None:
+    for position in (6, 30, len(TEXT) // 2, len(TEXT) - 1):
+        error = refused(TEXT[:position] + extra + TEXT[position:])
+        assert type(error) is InviteMistyped, position
+        if extra.isalpha():
+            assert error.message in {
+                f"the invite is mistyped: characters {first} to {first + len(extra) - 1} "
+                "are too many"
+                for first in range(position - 2, position + 4)
+            }
 
 
 def test_swaps_are_found() -> None:
