@@ -174,6 +174,7 @@ def show(
     epilog=examples(
         "securelink inbox delete 019a4f2e",
         "securelink inbox delete --before 30d",
+        "securelink inbox delete --before 30d --from alice",
         "securelink inbox delete --partial --before 7d",
     )
 )
@@ -185,7 +186,10 @@ def delete(
     from_: Sender = None,
     before: Annotated[
         str | None,
-        typer.Option(metavar="DATE|DURATION", help="All that came before: 2026-11-01, 30d."),
+        typer.Option(
+            metavar="DATE|DURATION",
+            help="All that came before: 2026-11-01, 30d; with --from only that peer's.",
+        ),
     ] = None,
     partial: Annotated[
         bool,
@@ -201,7 +205,7 @@ def delete(
     from securelink.store import inbox, lookup
 
     output = Output(json=json, quiet=quiet)
-    if (before is None) == (not message_id) or (before is not None and from_ is not None):
+    if (before is None) == (not message_id):
         raise UsageError(
             "give either messages' IDs or --before", hint="try: securelink inbox delete --help"
         )
@@ -214,7 +218,7 @@ def delete(
             return unfinished.delete(output, node, message_id or (), peer, moment)
         with node.database.transaction() as conn:
             if moment is not None:
-                count = inbox.delete_before(conn, moment)
+                count = inbox.delete_before(conn, moment, peer)
             else:
                 # Every ID is found before any message goes.
                 found = {lookup.message(conn, typed, peer) for typed in message_id or ()}

@@ -247,9 +247,15 @@ def delete(conn: sqlite3.Connection, messages: Iterable[tuple[bytes, bytes]]) ->
     )
 
 
-def delete_before(conn: sqlite3.Connection, received_at: int) -> int:
-    """Delete the messages received before then and return how many there were."""
-    return conn.execute("DELETE FROM inbox WHERE received_at < ?", (received_at,)).rowcount
+def delete_before(conn: sqlite3.Connection, received_at: int, peer: bytes | None = None) -> int:
+    """Delete the messages received before then, only those of *peer* unless it is None.
+
+    Returns how many there were.
+    """
+    return conn.execute(
+        "DELETE FROM inbox WHERE received_at < ? AND (? IS NULL OR peer = ?)",
+        (received_at, peer, peer),
+    ).rowcount
 
 
 def newest_seq(conn: sqlite3.Connection) -> int:

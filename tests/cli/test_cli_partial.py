@@ -155,6 +155,15 @@ def test_delete_what_is_old(call, node, part):
     assert (old.exists(), grown.exists(), listed(call)) == (False, True, ["grown"])
 
 
+def test_delete_what_is_old_of_one_peer(call, node, part):
+    for name in ("bob", "eve"):
+        part(node.peer(name), f"of-{name}", ago=8 * 86_400)
+    part(node.peer("carol"), "of-carol")
+    done = call("inbox", "delete", "--partial", "--before", "7d", "--from", "bob")
+    assert (done.status, done.err) == (0, "deleted 1 unfinished file\n")
+    assert listed(call) == ["of-eve", "of-carol"]
+
+
 def test_what_is_being_received_is_left(call, node, part):
     bob = node.peer("bob")
     (one, first), (two, second) = part(bob, "one"), part(bob, "two")
