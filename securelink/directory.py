@@ -70,19 +70,23 @@ class Directory:
         return self._by_key.get(key.raw)
 
     def by_name(self, name: str) -> KnownPeer:
-        """The peer with that name, or whose peer ID it is.
+        """The peer with that name, else whose peer ID it is, whole or its first group, in any case.
 
         Raises:
-            UnknownPeer: nobody has it; the hint names the nearest.
+            UnknownPeer: nobody has it, or several have that first group; the hint names the
+                nearest, or those several.
         """
         peer = self._by_name.get(name)
         if peer is not None:
             return peer
-        for known in self.peers:
-            if known.key.peer_id == name:
-                return known
+        typed = name.upper()
+        meant = [each for each in self.peers if typed in {each.key.short, each.key.peer_id}]
+        if len(meant) == 1:
+            return meant[0]
         near = difflib.get_close_matches(name, self._by_name, n=1)
-        if near:
+        if meant:
+            hint = f"{', '.join(each.name for each in meant)} have the ID {typed}: give a name"
+        elif near:
             hint = f"did you mean {near[0]}?"
         elif self.peers:
             hint = "`securelink peers` lists those that there are"

@@ -25,7 +25,11 @@ app = command_app()
 
 Name: TypeAlias = Annotated[
     str,
-    typer.Argument(metavar="NAME", help="A peer's name here.", autocompletion=peer_names),
+    typer.Argument(
+        metavar="NAME",
+        help="A peer's name here, or its ID as `securelink peers` shows it.",
+        autocompletion=peer_names,
+    ),
 ]
 
 
@@ -129,13 +133,13 @@ def rename(
 
     output = Output(json=json, quiet=quiet)
     with open_node() as node, node.database.transaction() as conn:
-        stored = _stored(node, conn, old, doing="rename")
-        taken = directory.read(conn, node.config.peers).names - {old}
+        listed, stored = _stored(node, conn, old, doing="rename")
+        taken = directory.read(conn, node.config.peers).names - {listed}
         peer = peers.rename(conn, stored.name, new, taken)
     if json:
         output.result({"status": "renamed", "peer": peer.name, "id": _peer_id(peer)})
     else:
-        output.note(f"{old} is called {peer.name} from now on")
+        output.note(f"{listed} is called {peer.name} from now on")
 
 
 @app.command(epilog=examples("securelink peers remove bob", "securelink peers remove bob carol"))
@@ -160,9 +164,9 @@ def remove(
     removed: dict[str, Removed] = {}
     with open_node() as node, node.database.transaction() as conn:
         # Every name is looked up before any peer goes, and each goes once.
-        stored = {_stored(node, conn, each, doing="remove").name: each for each in name}
-        for own_name, each in stored.items():
-            removed[each] = peers.remove(conn, own_name, now_ms())
+        stored = dict(_stored(node, conn, each, doing="remove") for each in name)
+        for listed, peer in stored.items():
+            removed[listed] = peers.remove(conn, peer.name, now_ms())
     for each, gone in removed.items():
         if json:
             output.result(
@@ -187,8 +191,10 @@ def _tell_removed(output: Output, name: str, gone: Removed) -> None:
         output.note(f"the invite that {name} came with is revoked")
 
 
-def _stored(node: OpenedNode, conn: sqlite3.Connection, name: str, *, doing: str) -> Peer:
-    """Return the row of the peer that is listed as *name*, pending or not.
+def _stored(
+    node: OpenedNode, conn: sqlite3.Connection, name: str, *, doing: str
+) -> tuple[str, Peer]:
+    """Return the name under which the peer *name* is listed, and its row, pending or not.
 
     Raises:
         UnknownPeer: if there is none.
@@ -205,7 +211,7 @@ def _stored(node: OpenedNode, conn: sqlite3.Connection, name: str, *, doing: str
         pending = peers.by_name(conn, name, pending=True)
         if pending is None or not pending.pending:
             raise
-        return pending
+        return pending.name, pending
     if known.configured:
         raise UsageError(
             f"{known.name} stands in {_place(node, known)}",
@@ -213,7 +219,7 @@ def _stored(node: OpenedNode, conn: sqlite3.Connection, name: str, *, doing: str
         )
     stored = peers.by_key(conn, known.key.raw)
     assert stored is not None, "the same transaction has just read it"
-    return stored
+    return known.name, stored
 
 
 def _refuse_reserved(name: str) -> None:

@@ -256,6 +256,18 @@ def test_rename(call, node, invited):
     assert names_of(node) == ["bobby"]
 
 
+def test_a_short_id_in_place_of_a_name(call, node, invited):
+    for typed in (invited.short, invited.short.lower()):
+        assert call("peers", "show", typed).out == call("peers", "show", "bob").out
+    assert call("peers", "rename", invited.short, "bob").err == "bob is called bob from now on\n"
+    done = call("peers", "rename", invited.short.lower(), "robert")
+    assert (done.status, done.err) == (0, "bob is called robert from now on\n")
+    assert call("inbox", "--from", invited.short).status == 0
+    assert call("outbox", "--to", invited.short).status == 0
+    done = call("peers", "remove", invited.short, "robert", "--json")
+    assert done.result["peer"] == "robert"
+
+
 @pytest.mark.parametrize(
     ("old", "new", "error"),
     [

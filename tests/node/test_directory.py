@@ -14,7 +14,7 @@ from securelink.announced import AnnouncedEndpoint
 from securelink.config import ConfiguredPeer
 from securelink.endpoints import Endpoint, Kind
 from securelink.errors import UnknownPeer
-from securelink.identity import Identity
+from securelink.identity import Identity, PublicKey
 from securelink.store import addresses, peers
 from securelink.store.database import Database
 
@@ -118,6 +118,40 @@ def test_a_paired_peer_gives_way_to_a_configured_name(conn: sqlite3.Connection) 
 def test_by_peer_id(conn: sqlite3.Connection) -> None:
     pair(conn, BOB, "bob")
     assert directory.read(conn, {}).by_name(BOB.peer_id).name == "bob"
+
+
+def with_short_id_of(key) -> PublicKey:
+    """Another key that is shown as that one is."""
+    return PublicKey(key.raw[:31] + bytes([key.raw[31] ^ 1]))
+
+
+def test_by_short_id(conn: sqlite3.Connection) -> None:
+    pair(conn, BOB, "bob")
+    pair(conn, ALICE, "alice")
+    known = directory.read(conn, {})
+    for typed in (BOB.short, BOB.short.lower(), BOB.peer_id.lower()):
+        assert known.by_name(typed).name == "bob"
+    with pytest.raises(UnknownPeer):
+        known.by_name(CAROL.short)
+
+
+def test_a_name_wins_over_a_short_id(conn: sqlite3.Connection) -> None:
+    pair(conn, BOB, "bob")
+    pair(conn, ALICE, BOB.short.lower())
+    known = directory.read(conn, {})
+    assert known.by_name(BOB.short.lower()).key == ALICE
+    # A name has no capitals.
+    assert known.by_name(BOB.short).key == BOB
+
+
+def test_a_short_id_of_two_is_nobodys(conn: sqlite3.Connection) -> None:
+    other = with_short_id_of(BOB)
+    assert other.short == BOB.short
+    pair(conn, BOB, "bob")
+    pair(conn, other, "eve")
+    with pytest.raises(UnknownPeer, match=f"no peer is called {BOB.short}") as several:
+        directory.read(conn, {}).by_name(BOB.short)
+    assert several.value.hint == f"bob, eve have the ID {BOB.short}: give a name"
 
 
 def test_unknown_names_have_a_next_step(conn: sqlite3.Connection) -> None:
