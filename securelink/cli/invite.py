@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from securelink.cli.app import command_app, examples
+from securelink.cli.completion import invite_labels
 from securelink.cli.options import Json, Quiet
 from securelink.errors import UsageError
 
@@ -42,7 +43,11 @@ def invite(
     list_: Annotated[bool, typer.Option("--list", help="List the invites made so far.")] = False,
     revoke: Annotated[
         str | None,
-        typer.Option(metavar="LABEL", help="Revoke one, by its label in the list or itself."),
+        typer.Option(
+            metavar="LABEL",
+            help="Revoke one, by its label in the list or itself.",
+            autocompletion=invite_labels,
+        ),
     ] = None,
     uses: Annotated[
         int | None,

@@ -14,6 +14,8 @@ from typing import Annotated, TypeAlias
 
 import typer
 
+from securelink.cli.completion import conflicts, endpoints, nat_methods
+
 Json: TypeAlias = Annotated[
     bool, typer.Option("--json", help="Print results and failures as JSON, one object a line.")
 ]
@@ -33,6 +35,7 @@ Endpoint: TypeAlias = Annotated[
         "--endpoint",
         metavar="KIND|HOST:PORT",
         help="Use only this: auto, loopback, lan, public, an address.",
+        autocompletion=endpoints,
     ),
 ]
 
@@ -45,6 +48,7 @@ Conflict: TypeAlias = Annotated[
         "--conflict",
         metavar="rename|skip|overwrite",
         help="What to do when a file's name is taken.",
+        autocompletion=conflicts,
     ),
 ]
 Checksum: TypeAlias = Annotated[
@@ -58,7 +62,12 @@ Checksum: TypeAlias = Annotated[
 
 NatMethod: TypeAlias = Annotated[
     str | None,
-    typer.Option("--method", metavar="auto|pcp|nat-pmp|upnp", help="How to ask the router."),
+    typer.Option(
+        "--method",
+        metavar="auto|pcp|nat-pmp|upnp",
+        help="How to ask the router.",
+        autocompletion=nat_methods,
+    ),
 ]
 Gateway: TypeAlias = Annotated[
     str | None, typer.Option("--gateway", metavar="ADDRESS", help="The router's IPv4 address.")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from securelink.cli.app import command_app, examples
-from securelink.cli.completion import peer_names
+from securelink.cli.completion import peer_names, peers_or_ids
 from securelink.cli.options import Json, Quiet, Verbose
 from securelink.errors import ExitCode, UnknownPeer, UsageError
 
@@ -40,6 +40,7 @@ def outbox(
             metavar="[NAME|ID]...",
             help="With --flush: for whom; everybody if nobody is named. With --cancel: IDs, or "
             "enough of their beginnings, 4 characters or more; -v shows them.",
+            autocompletion=peers_or_ids,
         ),
     ] = None,
     flush: Annotated[bool, typer.Option("--flush", help="Try now to deliver what waits.")] = False,

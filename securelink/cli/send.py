@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from securelink.cli.app import command_app, examples
-from securelink.cli.completion import peer_names
+from securelink.cli.completion import recipients
 from securelink.cli.options import Endpoint, Json, Quiet
 from securelink.errors import ExitCode, UsageError
 
@@ -62,7 +62,7 @@ def send(
             "--to",
             metavar="NAME",
             help="Recipient; repeatable; me, all.",
-            autocompletion=peer_names,
+            autocompletion=recipients,
         ),
     ] = None,
     endpoint: Endpoint = None,

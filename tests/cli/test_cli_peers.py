@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import shlex
-import subprocess
-import sys
 import tomllib
 
 import pytest
 
 from securelink.announced import AnnouncedEndpoint
-from securelink.cli.completion import peer_names
 from securelink.config import load
 from securelink.directory import KnownPeer, note_seen, read
 from securelink.endpoints import Endpoint, Kind, kind_of
@@ -388,48 +383,6 @@ def test_a_paired_peer_that_the_configuration_names_too(call, node, invited):
     configured(node, name="bobby", key=invited)
     assert call("peers", "remove", "bobby").status == 2
     assert call("peers", "--json").result["paired_at"]
-
-
-def test_names_are_completed(call, node, invited):
-    assert peer_names("") == ["bob"]
-    configured(node, name="bea")
-    assert peer_names("b") == ["bea", "bob"]
-    assert peer_names("bo") == ["bob"]
-    assert peer_names("x") == []
-
-
-def test_completion_makes_nothing_and_says_nothing(node, tmp_path, capsys, monkeypatch):
-    assert peer_names("") == []
-    assert not node.home.exists()
-    node.configure("[[[")
-    assert peer_names("") == []
-    node.configure("")
-    assert peer_names("") == []
-    assert not (node.home / "securelink.db").exists()
-    (node.home / "securelink.db").write_text("this is no database")
-    assert peer_names("") == []
-    monkeypatch.setenv("SECURELINK_HOME", "~nobody-has-this-name/x")
-    assert peer_names("") == []
-    assert capsys.readouterr() == ("", "")
-
-
-@pytest.mark.parametrize(
-    "words",
-    ["peers show", "peers remove alice", "peers rename", "inbox --from", "send --to", "receive"],
-)
-def test_completion_in_a_shell(words, node, invited):
-    done = subprocess.run(
-        [sys.executable, "-m", "securelink"],
-        env=os.environ
-        | {
-            "_SECURELINK_COMPLETE": "complete_bash",
-            "COMP_WORDS": f"securelink {words} b",
-            "COMP_CWORD": str(len(shlex.split(words)) + 1),
-        },
-        capture_output=True,
-        text=True,
-    )
-    assert (done.stdout, done.stderr) == ("bob\n", "")
 
 
 def test_a_home_that_can_not_be_used(call, monkeypatch):
