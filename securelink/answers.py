@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 REASONS = {
     RefusalCode.TOO_LONG: "too long",
-    RefusalCode.NOT_ALLOWED: "not allowed",
+    RefusalCode.NOT_ALLOWED: "it takes no files from this node",
     RefusalCode.DISK_FULL: "its disk is full",
     RefusalCode.QUOTA: "its quota is used up",
     RefusalCode.BUSY: "its store is busy",

@@ -112,7 +112,7 @@ def test_a_refusal_in_the_middle_of_a_queue(machines: Machines, tmp_path: Path) 
     alice.serve(port=serving.port, SECURELINK_FILES_ACCEPT="false")
     told = [bob_serving.event("undelivered") for _ in range(2)]
     assert sorted((each["item"], each["status"], each["reason"]) for each in told) == [
-        ("a.bin", "refused", "not allowed"),
+        ("a.bin", "refused", "it takes no files from this node"),
         ("text", "refused", "too long"),
     ]
     assert {each["peer"] for each in told} == {"alice"}
