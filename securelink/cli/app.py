@@ -52,6 +52,8 @@ COMMANDS: tuple[str, ...] = (
 _WHOLE_SENTENCE = 1000
 """Characters: longer than any, so that the help wraps a command's sentence, and cuts none."""
 
+_LISTS = ("list", "ls")
+
 
 def command_app() -> typer.Typer:
     """Return the app of one command module."""
@@ -111,7 +113,12 @@ class _Group(TyperGroup):
         typed = f"{above} {name}".strip()
         nearest = difflib.get_close_matches(name, names, n=1)
         message = f"no command {typed!r}"
-        if nearest:
+        if name == "help":
+            message += f"; did you mean '{ctx.command_path} --help'?"
+        elif name in _LISTS and above:
+            # All of them list by themselves.
+            message += f"; did you mean {ctx.command_path!r}?"
+        elif nearest:
             message += f"; did you mean {f'{above} {nearest[0]}'.strip()!r}?"
         raise UsageError(message, hint=f"try: {ctx.command_path} --help")
 

@@ -137,6 +137,21 @@ def test_the_help_cuts_no_sentence(command, run):
         (["cofnig"], "no command 'cofnig'; did you mean 'config'?", "try: securelink --help"),
         (["xyzzy"], "no command 'xyzzy'", "try: securelink --help"),
         (
+            ["help"],
+            "no command 'help'; did you mean 'securelink --help'?",
+            "try: securelink --help",
+        ),
+        (
+            ["peers", "list"],
+            "no command 'peers list'; did you mean 'securelink peers'?",
+            "try: securelink peers --help",
+        ),
+        (
+            ["inbox", "ls"],
+            "no command 'inbox ls'; did you mean 'securelink inbox'?",
+            "try: securelink inbox --help",
+        ),
+        (
             ["config", "pth"],
             "no command 'config pth'; did you mean 'config path'?",
             "try: securelink config --help",
