@@ -57,6 +57,7 @@ def _reported(words: list[str]) -> int:
     if before == signal.SIG_DFL:
         signal.signal(signal.SIGTERM, raise_sigterm)
     try:
+        _warn_of_ignored_variables()
         return _called(words)
     except BrokenPipeError:
         raise
@@ -74,6 +75,17 @@ def _reported(words: list[str]) -> int:
         internal = isinstance(failure, InternalError)
         output.failure(failure, label="internal error" if internal else "error")
     return int(failure.exit_code)
+
+
+def _warn_of_ignored_variables() -> None:
+    ours = [name for name in os.environ if name.startswith(f"{_PROGRAM.upper()}_")]
+    if set(ours) <= {"SECURELINK_HOME"}:
+        return
+    from securelink.cli.output import Output
+    from securelink.config.loading import without_table
+
+    for variable, meant in without_table(os.environ).items():
+        Output().warn(f"{variable} is ignored; did you mean {' or '.join(meant)}?")
 
 
 def _called(words: list[str]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ from securelink.config.model import (
     ServerConfig,
 )
 from securelink.endpoints import Endpoint, Kind
+from securelink.errors import ConfigError
 from securelink.identity import PublicKey
 from securelink.limits import Limits
 
@@ -108,9 +110,11 @@ def _from_file(document: Document) -> list[_Setting]:
         place = document.place(table)
         if table not in known:
             home = next((name for name, keys in KEYS.items() if table in keys), None)
-            if home is not None and not isinstance(content, dict):
+            if isinstance(content, dict):
+                raise place.unknown("table", table, known)
+            if home is not None:
                 raise place.error(f"this key belongs below [{home}]")
-            raise place.unknown("table", table, known)
+            raise _unknown_above_all_tables(place, table)
         if not isinstance(content, dict):
             raise place.error(f"expected a table, written as [{table}]")
         if table == "peers":
@@ -122,6 +126,29 @@ def _from_file(document: Document) -> list[_Setting]:
             if key not in KEYS[table]:
                 raise here.unknown("key", key, KEYS[table])
             found.append((table, key, value, here))
+    return found
+
+
+def _unknown_above_all_tables(place: Place, key: str) -> ConfigError:
+    homes = {name: table for table, keys in KEYS.items() for name in keys}
+    nearest = difflib.get_close_matches(key, homes, n=1)
+    if nearest:
+        return place.error(f"unknown key; did you mean {nearest[0]}, below [{homes[nearest[0]]}]?")
+    return place.error("unknown key", f"every key belongs below a table: {', '.join(KEYS)}")
+
+
+def without_table(environ: Mapping[str, str]) -> dict[str, list[str]]:
+    """Return the variables that are ignored and probably not meant to be, in order.
+
+    Each is called as a key would be that lacks its table, such as SECURELINK_PORT, and comes with
+    the names of those that it may stand for.
+    """
+    found = {}
+    for variable in sorted(environ):
+        key = variable.removeprefix(_PREFIX).lower()
+        tables = [table for table, keys in KEYS.items() if key in keys]
+        if tables and variable == f"{_PREFIX}{key.upper()}":
+            found[variable] = [f"{_PREFIX}{table}_{key}".upper() for table in tables]
     return found
 
 

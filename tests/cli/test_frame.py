@@ -533,6 +533,16 @@ def test_completion_in_fish(shell):
     assert shell(script, "fish").startswith("config\t")
 
 
+def test_a_variable_that_lacks_its_table_is_told_of(run):
+    env = {"SECURELINK_PORT": "4000", "SECURELINK_INVITE": "x", "SECURELINK_LOG_LEVEL": "info"}
+    done = run("config", "--json", env=env)
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["values"]["server.port"]["value"] == 24819
+    assert done.stderr == (
+        "securelink: warning: SECURELINK_PORT is ignored; did you mean SECURELINK_SERVER_PORT?\n"
+    )
+
+
 def test_the_commands_of_config(run, tmp_path):
     file = tmp_path / "home" / "config.toml"
     assert run("config", "path").stdout == f"{file}\n"

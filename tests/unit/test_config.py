@@ -22,6 +22,7 @@ from securelink.config import (
     ServerConfig,
     load,
 )
+from securelink.config.loading import without_table
 from securelink.config.model import KEYS
 from securelink.endpoints import Endpoint, Kind
 from securelink.errors import ConfigError, ExitCode
@@ -365,6 +366,11 @@ WRONG = {
         ", line 2: sever: unknown table; did you mean server?",
     ),
     "unknown table, nothing near": ("[zzz]", ", line 1: zzz: unknown table"),
+    "a key above all tables": ("foo = 1", ", line 1: foo: unknown key"),
+    "a key above all tables, nearly known": (
+        "prot = 1",
+        ", line 1: prot: unknown key; did you mean port, below [server]?",
+    ),
     "table of a later version": ("[hooks]\nrun = 'x'", ", line 1: hooks: unknown table"),
     "method that is none": (
         "[nat]\nmethod = 'natpmp'",
@@ -622,6 +628,24 @@ def test_variables_of_other_versions_and_programs_are_let_be(tmp_path):
         "PORT": "1",
     }
     assert set(load(tmp_path / "none.toml", environ=environ).origin.values()) == {"default"}
+
+
+def test_variables_that_lack_their_table_are_found():
+    environ = {
+        "SECURELINK_PORT": "4000",
+        "SECURELINK_CLIENT_TIMEOUT": "5",
+        "SECURELINK_TIMEOUT": "5",
+        "SECURELINK_KEEP_FREE": "1",
+        "SECURELINK_HOME": "/tmp/x",
+        "SECURELINK_INVITE": "slinv1",
+        "SECURELINK_port": "1",
+        "PORT": "1",
+    }
+    assert without_table(environ) == {
+        "SECURELINK_KEEP_FREE": ["SECURELINK_FILES_KEEP_FREE"],
+        "SECURELINK_PORT": ["SECURELINK_SERVER_PORT"],
+        "SECURELINK_TIMEOUT": ["SECURELINK_CLIENT_TIMEOUT"],
+    }
 
 
 def test_a_mistake_in_a_flag_is_told_with_the_flag(tmp_path):
