@@ -60,7 +60,7 @@ class _Fits(NamedTuple):
 )
 def list_messages(
     unread: Annotated[
-        bool, typer.Option("--unread", help="Only what was not shown on a terminal yet.")
+        bool, typer.Option("--unread", help="Only what `inbox` has not shown on a terminal yet.")
     ] = False,
     from_: Sender = None,
     since: Annotated[
@@ -84,7 +84,8 @@ def list_messages(
 ) -> None:
     """Show the newest messages and files, the latest last; * marks those not yet read.
 
-    Read is what was shown on a terminal. -v shows each message's ID.
+    Read is what `inbox` has shown on a terminal; what `serve` and `receive` print there stays
+    unread. -v shows each message's ID.
     """
     from securelink.cli.failures import SigTerm
     from securelink.cli.moments import parse_moment
