@@ -25,7 +25,7 @@ app = command_app()
         "uptime | securelink send --to alice -",
         "securelink send --file photos report.pdf -m 'as promised'",
         "pg_dump shop | securelink send --file - --name shop.sql",
-        "tail -f /var/log/syslog | securelink send --lines",
+        "tail -f /var/log/syslog | securelink send --lines --queue",
     )
 )
 def send(
