@@ -123,5 +123,6 @@ class Others:
         name = self._peer.name
         return Unreachable(
             f"{name} is not linked, and no address of it is known",
-            hint=f"{name} gets it with: securelink receive; or give --endpoint HOST:PORT",
+            hint=f"on {name}: securelink receive, or a send while it serves; "
+            "or here: --endpoint HOST:PORT",
         )

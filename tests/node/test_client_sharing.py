@@ -355,7 +355,7 @@ async def test_how_to_get_it_is_told_once(parties: Parties) -> None:
             await by_hand.receipt_all(1)
             assert (await task)[0].error is None
     assert [each.hint for each in told] == [
-        "bob gets it with: securelink receive; or give --endpoint HOST:PORT"
+        "on bob: securelink receive, or a send while it serves; or here: --endpoint HOST:PORT"
     ]
 
 
