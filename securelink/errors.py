@@ -30,7 +30,7 @@
     ├─ StoreError                                 1
     │  ├─ StoreTooNew, StoreBusy, StoreFull       1
     ├─ TransferError                              1
-    │  ├─ NotAllTaken                             1
+    │  ├─ NotAllSent, NotAllTaken                 1
     │  ├─ SourceChanged, SourceUnreadable         1
     │  └─ PartInUse, FileExists, BadName, BadPlace, NoRoom
     ├─ AlreadyRunning, PortUnusable               1
@@ -236,6 +236,10 @@ class StoreFull(StoreError):
 
 class TransferError(SecurelinkError):
     """A file could not be carried over."""
+
+
+class NotAllSent(TransferError):
+    """Some of what is in a folder could not be read or named, and was not sent."""
 
 
 class NotAllTaken(TransferError):

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from securelink.errors import SecurelinkError
     from securelink.lines import Lines
-    from securelink.sources import Argument
+    from securelink.sources import Argument, Skipped
     from securelink.store.outbox_list import QueuedRow
 
 
@@ -90,6 +90,29 @@ def queued_items(rows: Iterable[QueuedRow]) -> list[QueuedItem]:
     return items
 
 
+MOST_LEFT_OUT = 1000
+"""Of what is left out of an item so many are kept by name: a folder may have a million of them."""
+
+
+@dataclass(slots=True)
+class LeftOut:
+    """What is left out of an item."""
+
+    named: list[Skipped] = field(default_factory=list)
+    """The first of them, `MOST_LEFT_OUT` at most."""
+    count: int = 0
+    """All of them."""
+    missed: int = 0
+    """Those that were to go, and could not be read or named: no links, for one."""
+
+    def add(self, skipped: Skipped) -> None:
+        """It is not sent."""
+        self.count += 1
+        self.missed += skipped.is_missed
+        if len(self.named) < MOST_LEFT_OUT:
+            self.named.append(skipped)
+
+
 @dataclass(slots=True)
 class Tally:
     """How far an item is; sizes in bytes."""
@@ -105,6 +128,7 @@ class Tally:
     resumed: int = 0
     changed: set[str] = field(default_factory=set)
     """What started over because it is another file than at an earlier attempt."""
+    left_out: LeftOut = field(default_factory=LeftOut)
     rows: int = 0
     delivered: int = 0
     linked: bool = False

@@ -31,6 +31,8 @@ IS_GONE = "gone while it was looked at"
 IS_UNNAMED = "a name that is not UTF-8"
 IS_LONG = "too long or too deep a path to be sent"
 
+_ON_PURPOSE = frozenset({IS_LINK, IS_SPECIAL})
+
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # A pipe that has taken the place of a file must not hold us up, a terminal not become ours.
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
@@ -54,6 +56,11 @@ class Skipped(msgspec.Struct, frozen=True):
     path: bytes
     reason: str
     """What it is, or why it can't be read."""
+
+    @property
+    def is_missed(self) -> bool:
+        """Whether it was to go: a link, for one, is left out on purpose."""
+        return self.reason not in _ON_PURPOSE
 
 
 class Known(Protocol):

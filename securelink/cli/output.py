@@ -115,8 +115,8 @@ class Output:
         if self.json:
             told = Failure(
                 code=code_of(error),
-                error=_encodable(error.message),
-                hint=None if error.hint is None else _encodable(error.hint),
+                error=encodable(error.message),
+                hint=None if error.hint is None else encodable(error.hint),
                 exit=int(error.exit_code),
             )
             try:
@@ -227,6 +227,6 @@ def _mapped(change: Callable[[str], str], part: str | Styled) -> str | Styled:
     return change(part)
 
 
-def _encodable(text: str) -> str:
+def encodable(text: str) -> str:
     """Return *text* without the lone surrogates that stand for odd bytes in file names."""
     return text.encode("utf-8", "backslashreplace").decode()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from securelink.choice import choose
 from securelink.cli import cut_short
 from securelink.cli.formats import contents, duration, size
-from securelink.cli.output import Style, Styled, code_of
+from securelink.cli.output import Style, Styled, code_of, encodable
 from securelink.cli.progress import shown
 from securelink.cli.text import one_line, shorten
 from securelink.client import Sending
@@ -254,10 +254,14 @@ def _report_one(outcome: Outcome, output: Output, *, alone: bool) -> ExitCode:
         return code
     for name in sorted(outcome.tally.changed):
         output.note(f"{name} has changed since an earlier attempt: it started over")
-    if error is None:
+    if error is None or outcome.rest_is_delivered:
         where = f" ({outcome.endpoint.kind} {outcome.endpoint.host})" if outcome.endpoint else ""
         took = duration(outcome.seconds)
-        output.note(f"delivered {_what(outcome.tally)}to {outcome.peer}{where} in {took}")
+        delivered = f"delivered {_what(outcome.tally)}to {outcome.peer}{where} in {took}"
+        if error is None:
+            output.note(delivered)
+        else:
+            output.failure(type(error)(f"{delivered}, but {error.message}"))
         return code
     about = _about(outcome.tally.item, alone=alone)
     if outcome.queued:
@@ -305,6 +309,11 @@ def _counts(tally: Tally) -> dict[str, Any]:
                 "bytes": tally.done if tally.total is None else tally.total,
                 "resumed": tally.resumed,
                 "changed": sorted(tally.changed),
+                "left_out": [
+                    {"path": encodable(os.fsdecode(each.path)), "reason": each.reason}
+                    for each in tally.left_out.named
+                ],
+                "left_out_count": tally.left_out.count,
             }
 
 

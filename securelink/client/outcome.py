@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from securelink.errors import LinkClosed, LinkError, LinkTruncated, NoReceipt, Unreachable
+from securelink.errors import (
+    ExitCode,
+    LinkClosed,
+    LinkError,
+    LinkTruncated,
+    NoReceipt,
+    NotAllSent,
+    Unreachable,
+)
 
 if TYPE_CHECKING:
     from securelink.client.terms import Terms
@@ -35,6 +43,12 @@ class Outcome(msgspec.Struct, frozen=True):
     seconds: float
     tally: Tally
     queued: bool = False
+
+    @property
+    def rest_is_delivered(self) -> bool:
+        """Whether all is delivered but what could not be read."""
+        tally = self.tally
+        return isinstance(self.error, NotAllSent) and not (tally.open or tally.errors)
 
 
 def outcome_of(
@@ -76,6 +90,14 @@ def outcome_of(
             hint=own.hint,
         )
     queued = terms.queue and bool(tally.open) and tally.complete and not errors
+    missed = tally.left_out.missed
+    if missed and (own is None or queued or own.exit_code is ExitCode.UNCONFIRMED):
+        # Else it would look as if nothing were left to do.
+        message, hint = f"{missed} could not be sent", None
+        if own is not None:
+            message += f", {'the rest is queued:' if queued else 'and'} {own.message}"
+            hint = own.hint
+        own, queued = NotAllSent(message, hint=hint), False
     return Outcome(
         tally.id,
         terms.peer.name,

@@ -217,6 +217,7 @@ class Putting:
             for each in batch:
                 if isinstance(each, sources.Skipped):
                     self._skipped(each)
+                    tally.left_out.add(each)
                     if each.path == argument.path:
                         path = os.fsdecode(each.path)
                         tally.failed.append(TransferError(f"{path} is not sent: {each.reason}"))

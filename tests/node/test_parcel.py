@@ -28,6 +28,7 @@ from securelink.directory import KnownPeer
 from securelink.errors import (
     LinkError,
     NoReceipt,
+    NotAllSent,
     PeerRefused,
     Skipped,
     SourceChanged,
@@ -200,6 +201,38 @@ async def test_a_folder_of_which_one_file_is_refused(parties: Parties, tmp_path:
         outcome = await sent.outcome()
         assert isinstance(outcome.error, PeerRefused)
         assert outcome.error.message == ("bob refused photos/b: it cannot have a file of that name")
+
+
+async def test_what_could_not_be_sent_does_not_come_right_with_a_receipt(
+    parties: Parties, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(terms, "GRACE", 0.1)
+    make(tmp_path, "photos/a")
+    make(tmp_path, "photos/" + os.fsdecode(b"\xff"))
+    async with parties.node() as node, HandServer() as server:
+        sent = Sent(node, bob_at(server), item(tmp_path / "source" / "photos"), timeout=1)
+        await Taker(await server.call()).of(End)
+        outcome = await sent.outcome()
+        assert isinstance(outcome.error, NotAllSent)
+        assert outcome.error.message.startswith("1 could not be sent, and bob has not")
+        assert not outcome.rest_is_delivered
+
+
+async def test_a_refusal_is_told_before_what_could_not_be_sent(
+    parties: Parties, tmp_path: Path
+) -> None:
+    make(tmp_path, "photos/a")
+    make(tmp_path, "photos/" + os.fsdecode(b"\xff"))
+    async with parties.node() as node, HandServer() as server:
+        sent = Sent(node, bob_at(server), item(tmp_path / "source" / "photos"))
+        taker = Taker(await server.call())
+        file, folder = await taker.of(Offer, 2)
+        await taker.of(End)
+        taker.refuse(file, RefusalCode.TOO_LARGE, permanent=True)
+        taker.receipt(folder)
+        outcome = await sent.outcome()
+        assert isinstance(outcome.error, PeerRefused)
+        assert (outcome.tally.left_out.missed, outcome.rest_is_delivered) == (1, False)
 
 
 async def test_what_is_refused_for_now_ends_the_rest_of_its_item(
