@@ -236,7 +236,7 @@ def _report_one(outcome: Outcome, output: Output, *, alone: bool) -> ExitCode:
     if output.json:
         result: dict[str, Any] = {
             "status": _status(outcome),
-            "item": _label(outcome.tally.item),
+            "item": encodable(_label(outcome.tally.item)),
             "id": to_text(outcome.id),
             "peer": outcome.peer,
             "endpoint": outcome.endpoint,
@@ -246,7 +246,7 @@ def _report_one(outcome: Outcome, output: Output, *, alone: bool) -> ExitCode:
         if error is not None:
             result |= {
                 "code": code_of(error),
-                "error": error.message,
+                "error": encodable(error.message),
                 "hint": error.hint,
                 "exit": int(code),
             }

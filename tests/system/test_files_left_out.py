@@ -140,6 +140,21 @@ def test_a_name_that_no_offer_can_hold_is_an_error_too(machines: Machines, tmp_p
     assert names(alice.received("bob")) == ["folder/plain"]
 
 
+def test_a_way_that_no_json_can_hold(machines: Machines, tmp_path: Path) -> None:
+    _, _, bob = machines.pair()
+    folder = tmp_path / os.fsdecode(b"\xff")
+    make_file(folder / "plain", 10)
+    (folder / "link").symlink_to("plain")
+    done = bob.send("--file", str(folder / "plain"), str(folder / "link"))
+    assert done.code == 1, done
+    written = f"{tmp_path}/\\udcff"
+    results = {result["item"]: result for result in done.results}
+    assert results.keys() == {f"{written}/plain", f"{written}/link"}
+    assert results[f"{written}/plain"]["status"] == "delivered"
+    reason = f"{written}/link is not sent: {sources.IS_LINK}"
+    assert results[f"{written}/link"]["error"] == reason
+
+
 def test_each_of_several_peers(machines: Machines, mix: Path, ordinary) -> None:
     alice, _, bob = machines.pair()
     carol = machines("carol")
