@@ -3,6 +3,9 @@
 A path given by a person may lead through symbolic links up to its last component; from there on
 none is followed, also not one that takes a folder's place while the walk is under way. That is
 why every file below a folder is opened one component at a time (openat(2) with O_NOFOLLOW).
+
+One file is never sent: the private key of the node that sends. It is known by device and inode,
+because a hard link to it may have any name.
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 
 import msgspec
 
@@ -21,17 +24,19 @@ from securelink.store.outbox_files import Kind, NewFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 Source: TypeAlias = NewFile
 """What the walk finds is what the outbox takes."""
 
 IS_LINK = "a symbolic link, which is not followed"
 IS_SPECIAL = "neither a file nor a folder"
+IS_KEY = "it is this node's private key"
 IS_GONE = "gone while it was looked at"
 IS_UNNAMED = "a name that is not UTF-8"
 IS_LONG = "too long or too deep a path to be sent"
 
-_ON_PURPOSE = frozenset({IS_LINK, IS_SPECIAL})
+_ON_PURPOSE = frozenset({IS_LINK, IS_SPECIAL, IS_KEY})
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # A pipe that has taken the place of a file must not hold us up, a terminal not become ours.
@@ -39,6 +44,26 @@ _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 _ELSEWHERE = (errno.ELOOP, errno.ENOTDIR)
 """What the kernel says where a symbolic link stands for a file; and where one for a folder."""
+
+
+class FileId(NamedTuple):
+    """What a file is, whatever it is called."""
+
+    device: int
+    inode: int
+
+
+def file_id(path: Path) -> FileId | None:
+    """Return what *path* leads to, through symbolic links too; None if there is nothing.
+
+    Raises:
+        OSError: it can't be told.
+    """
+    try:
+        now = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return FileId(now.st_dev, now.st_ino)
 
 
 class Argument(msgspec.Struct, frozen=True):
@@ -87,8 +112,12 @@ class Known(Protocol):
         """Its number in its file system."""
 
 
-def top_level(path: str) -> Argument:
+def top_level(path: str, key: FileId | None = None) -> Argument:
     """Return what *path* names: a file, a folder, or a symbolic link that `walk` will skip.
+
+    Args:
+        path: what a person wrote.
+        key: this node's private key.
 
     Raises:
         UsageError: there is no such thing, it has no name of its own, or it can't be sent.
@@ -98,7 +127,10 @@ def top_level(path: str) -> Argument:
         raise UsageError("an empty path names no file")
     try:
         absolute = _absolute(os.fsencode(path))
-        mode = os.lstat(absolute).st_mode
+        status = os.lstat(absolute)
+        mode = status.st_mode
+        if _is(status, key):
+            raise UsageError(f"{path} is this node's private key: it is not sent")
         if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
             os.close(os.open(absolute, _FILE))
     except FileNotFoundError:
@@ -117,12 +149,16 @@ def top_level(path: str) -> Argument:
     return Argument(absolute, name)
 
 
-def walk(argument: Argument) -> Iterator[Source | Skipped]:
+def walk(argument: Argument, key: FileId | None = None) -> Iterator[Source | Skipped]:
     """Yield everything that *argument* leads to: the files of a folder, its folders, itself.
 
     A folder comes after all that is in it, so that its times and mode can be set last. Names are
     sorted. However large and deep the tree is, no more is held than the names of one folder and
     those of the folders that are still to come beside and above it.
+
+    Args:
+        argument: a file or folder.
+        key: this node's private key, which is skipped wherever it is.
     """
     pending: list[Source | tuple[bytes, str]] = []
     try:
@@ -130,13 +166,13 @@ def walk(argument: Argument) -> Iterator[Source | Skipped]:
         if stat.S_ISDIR(mode):
             pending.append((argument.path, argument.name))
         else:
-            yield _look(argument.path, argument.path, argument.name, stat.S_IFMT(mode))
+            yield _look(argument.path, argument.path, argument.name, stat.S_IFMT(mode), key)
     except OSError as error:
         yield Skipped(argument.path, _reason(error))
     while pending:
         match pending.pop():
             case (path, name):
-                yield from _visit(path, name, pending)
+                yield from _visit(path, name, pending, key)
             case folder:
                 yield folder
 
@@ -176,12 +212,16 @@ def unchanged(descriptor: int, source: Known) -> bool:
     return stat.S_ISREG(now.st_mode) and (now.st_size, now.st_mtime_ns, now.st_ino) == seen
 
 
-def look_again(source: Known) -> Source:
+def look_again(source: Known, key: FileId | None = None) -> Source:
     """Return what a file is now, under the name that it had.
+
+    Args:
+        source: what it was.
+        key: this node's private key.
 
     Raises:
         SourceChanged: it is gone, or no file any more.
-        SourceUnreadable: it can't be read.
+        SourceUnreadable: it can't be read, or is that key now.
     """
     try:
         descriptor = _open(source.path, source.name.count("/"), _FILE)
@@ -193,6 +233,9 @@ def look_again(source: Known) -> Source:
         os.close(descriptor)
     if not stat.S_ISREG(now.st_mode):
         raise SourceChanged(f"{os.fsdecode(source.path)} has changed")
+    if _is(now, key):
+        path = os.fsdecode(source.path)
+        raise SourceUnreadable(f"{path} is this node's private key: it is not sent")
     return _source(source.path, source.name, Kind.FILE, now)
 
 
@@ -204,7 +247,7 @@ def _absolute(path: bytes) -> bytes:
 
 
 def _visit(
-    path: bytes, name: str, pending: list[Source | tuple[bytes, str]]
+    path: bytes, name: str, pending: list[Source | tuple[bytes, str]], key: FileId | None
 ) -> Iterator[Source | Skipped]:
     """Yield the files of a folder, and put the folder itself and those in it onto *pending*."""
     try:
@@ -226,7 +269,7 @@ def _visit(
             elif kind == stat.S_IFDIR:
                 folders.append((inner, f"{name}/{called}"))
             else:
-                yield _look(raw, inner, f"{name}/{called}", kind, folder)
+                yield _look(raw, inner, f"{name}/{called}", kind, key, folder)
     except OSError as error:
         yield Skipped(path, _reason(error))
     finally:
@@ -235,7 +278,12 @@ def _visit(
 
 
 def _look(
-    file: bytes, path: bytes, name: str, kind: int, folder: int | None = None
+    file: bytes,
+    path: bytes,
+    name: str,
+    kind: int,
+    key: FileId | None,
+    folder: int | None = None,
 ) -> Source | Skipped:
     """Open what is no folder for a moment: so it can be read, and what it is belongs to it."""
     if kind == stat.S_IFLNK:
@@ -252,6 +300,8 @@ def _look(
         os.close(descriptor)
     if not stat.S_ISREG(now.st_mode):
         return Skipped(path, IS_SPECIAL)
+    if _is(now, key):
+        return Skipped(path, IS_KEY)
     return _source(path, name, Kind.FILE, now)
 
 
@@ -275,6 +325,10 @@ def _open(path: bytes, below: int, flags: int) -> int:
         finally:
             os.close(folder)
     return descriptor
+
+
+def _is(status: os.stat_result, key: FileId | None) -> bool:
+    return (status.st_dev, status.st_ino) == key
 
 
 def _source(path: bytes, name: str, kind: Kind, now: os.stat_result) -> Source:

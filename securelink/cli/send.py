@@ -128,6 +128,7 @@ def send(
         lines=lines,
         message_id=id_,
         longest=config.limits.max_message,
+        key_file=home.key_file,
     )
 
     async def command() -> ExitCode:

@@ -12,6 +12,7 @@ from securelink.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from securelink.items import Item
     from securelink.sources import Argument
@@ -50,8 +51,11 @@ class Wanted(msgspec.Struct, frozen=True):
         lines: bool,
         message_id: str | None,
         longest: int,
+        key_file: Path,
     ) -> Wanted:
         """Make sense of the arguments of the command; standard input is read where it is a text.
+
+        The node's private key, which *key_file* leads to, is no file to send.
 
         Raises:
             UsageError: they make none, or name what is not there.
@@ -69,7 +73,7 @@ class Wanted(msgspec.Struct, frozen=True):
         if identity is not None and text is None:
             raise UsageError("--id is for a text", hint="files find their earlier attempts alone")
         from securelink.filenames import components
-        from securelink.sources import top_level
+        from securelink.sources import file_id, top_level
 
         if STREAM in words:
             if len(words) > 1:
@@ -82,7 +86,8 @@ class Wanted(msgspec.Struct, frozen=True):
             if len(plain) > 1:
                 raise UsageError("--name is one name, without a folder")
             return cls(text=text, message_id=identity, stream=called, longest=longest)
-        found = {each.path: (word, each) for word in words for each in (top_level(word),)}
+        key = file_id(key_file)
+        found = {each.path: (word, each) for word in words for each in (top_level(word, key),)}
         return cls(text=text, message_id=identity, files=tuple(found.values()), longest=longest)
 
     def check(self, recipients: int, *, queue: bool) -> None:

@@ -112,7 +112,7 @@ class Putting:
         try:
             old = await self._node.store.read(outbox_files.get, seq)
             assert old is not None, "it ended a moment ago"
-            found = await in_thread(sources.look_again, old)
+            found = await in_thread(sources.look_again, old, await self._key())
             await self._put_batch(tally, [found], old.group)
             tally.changed.add(row.label)
         except SecurelinkError as error:
@@ -212,7 +212,7 @@ class Putting:
             name=argument.name,
         )
         tally.id = group or tally.id
-        walk = sources.walk(argument)
+        walk = sources.walk(argument, await self._key())
         while batch := await in_thread(_next, walk):
             for each in batch:
                 if isinstance(each, sources.Skipped):
@@ -224,6 +224,10 @@ class Putting:
             files = [each for each in batch if isinstance(each, NewFile)]
             if files:
                 await self._put_batch(tally, files, tally.id)
+
+    async def _key(self) -> sources.FileId | None:
+        """What is never sent: whoever has it can be this node."""
+        return await in_thread(sources.file_id, self._node.home.key_file)
 
     async def _put_batch(self, tally: Tally, files: Sequence[NewFile], group: bytes) -> None:
         writing = self._node.store.run(

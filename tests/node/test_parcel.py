@@ -32,6 +32,7 @@ from securelink.errors import (
     PeerRefused,
     Skipped,
     SourceChanged,
+    SourceUnreadable,
     StoreBusy,
     TransferError,
     Unreachable,
@@ -434,9 +435,9 @@ async def test_a_file_that_goes_while_it_is_begun_anew(
     make(tmp_path, "photos/b")
     look_again = sources.look_again
 
-    def gone(row: Any) -> Any:
+    def gone(*args: Any) -> Any:
         path.unlink()
-        return look_again(row)
+        return look_again(*args)
 
     monkeypatch.setattr(sources, "look_again", gone)
     async with parties.node() as node, HandServer() as server:
@@ -452,6 +453,25 @@ async def test_a_file_that_goes_while_it_is_begun_anew(
         assert outcome.tally.delivered == 2
 
 
+async def test_a_file_that_becomes_the_private_key_is_not_begun_anew(
+    parties: Parties, tmp_path: Path
+) -> None:
+    path = make(tmp_path, data=LARGE)
+    async with parties.node() as node, HandServer() as server:
+        sent = Sent(node, bob_at(server), item(path))
+        taker = Taker(await server.call(), willing=True)
+        await taker.about(Chunk, 0)
+        taker.pause()
+        path.write_bytes(b"other")
+        path.unlink()
+        path.hardlink_to(node.home.key_file)
+        taker.resume()
+        outcome = await sent.outcome()
+        assert isinstance(outcome.error, SourceUnreadable)
+        assert outcome.error.message == f"{path} is this node's private key: it is not sent"
+        assert taker.heard(End) == []
+
+
 async def test_cancelled_while_a_file_is_begun_anew(
     parties: Parties, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -465,9 +485,9 @@ async def test_cancelled_while_a_file_is_begun_anew(
         assert go_on.wait(10)
         return put(*args, **kwargs)
 
-    def look(row: Any) -> Any:
+    def look(*args: Any) -> Any:
         monkeypatch.setattr(outbox_files, "put", slow)
-        return look_again(row)
+        return look_again(*args)
 
     monkeypatch.setattr(sources, "look_again", look)
     async with parties.node() as node, HandServer() as server:

@@ -1,4 +1,7 @@
-"""What is left out of a folder that is sent: named, and no success if it should have gone."""
+"""What is left out of a folder that is sent: named, and no success if it should have gone.
+
+The node's own private key never goes, whatever it is called.
+"""
 
 from __future__ import annotations
 
@@ -197,3 +200,51 @@ def test_the_list_is_bounded_and_the_number_is_true(machines: Machines, tmp_path
     assert len(done.result["left_out"]) == MOST_LEFT_OUT
     assert done.result["left_out"][-1]["path"] == str(folder / f"{MOST_LEFT_OUT - 1:04}")
     assert done.result["left_out_count"] == MOST_LEFT_OUT + 5
+
+
+# ---- the private key of the node that sends
+
+
+def test_the_private_key_stays_when_the_home_goes(machines: Machines) -> None:
+    alice, _, bob = machines.pair()
+    key, other = bob.home.key_file, bob.folder / "inner" / "notes.txt"
+    make_file(bob.folder / "inner" / "identity.key", 10)
+    os.link(key, other)
+    # The store changes while it is sent, so it may not arrive.
+    done = bob.send("--file", str(bob.folder))
+    assert done.result["left_out"] == left_out((key, sources.IS_KEY), (other, sources.IS_KEY))
+    for path in (key, other):
+        why = f"securelink: warning: {path} is not sent: it is this node's private key"
+        assert why in done.err.splitlines()
+    landed = names(alice.received("bob"))
+    # Another file of that name is not the key.
+    assert "bob/inner/identity.key" in landed
+    assert not {"bob/identity.key", "bob/inner/notes.txt"} & set(landed)
+    secret = key.read_bytes()
+    assert all((alice.received("bob") / each).read_bytes() != secret for each in landed)
+
+
+@pytest.mark.parametrize("words", [(), ("--queue",)])
+def test_the_private_key_is_left_out_on_purpose(
+    machines: Machines, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    alice, _, bob = machines.pair()
+    make_file(tmp_path / "folder" / "plain", 10)
+    os.link(bob.home.key_file, tmp_path / "folder" / "key")
+    done = bob.send("--file", str(tmp_path / "folder"), *words)
+    assert done.code == 0, done
+    assert done.result["status"] == "delivered"
+    assert names(alice.received("bob")) == ["folder/plain"]
+
+
+def test_the_private_key_alone_is_refused(machines: Machines, tmp_path: Path) -> None:
+    alice, _, bob = machines.pair()
+    file = make_file(tmp_path / "plain", 10)
+    key, other = bob.home.key_file, tmp_path / "notes.txt"
+    os.link(key, other)
+    (tmp_path / "way").symlink_to(bob.folder)
+    for path in (key, other, tmp_path / "way" / key.name):
+        done = bob.run("send", "--file", str(file), str(path))
+        assert done.code == 2, done
+        assert done.err == f"securelink: error: {path} is this node's private key: it is not sent\n"
+    assert (bob.outbox(), alice.inbox()) == ([], [])

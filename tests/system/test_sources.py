@@ -14,7 +14,17 @@ import pytest
 from securelink import sources
 from securelink.errors import ExitCode, SourceChanged, SourceUnreadable, UsageError
 from securelink.filenames import LONGEST_NAME, MOST_COMPONENTS
-from securelink.sources import Argument, Skipped, Source, open_source, top_level, unchanged, walk
+from securelink.sources import (
+    Argument,
+    Skipped,
+    Source,
+    file_id,
+    look_again,
+    open_source,
+    top_level,
+    unchanged,
+    walk,
+)
 from securelink.store.outbox_files import Kind
 
 NOBODY = 65534
@@ -261,6 +271,45 @@ def test_what_may_not_be_read_in_a_folder(common_place):
         "a/listed",
         "a",
     ]
+
+
+def test_the_key_that_is_kept_is_found_by_what_it_is(place):
+    (place / "home").mkdir()
+    (place / "home" / "key").write_text("secret")
+    (place / "a").mkdir()
+    for name in ("b", "c"):
+        os.link("home/key", f"a/{name}")
+    (place / "a" / "key").write_text("secret")
+    (place / "link").symlink_to("home/key")
+    path = os.fsencode(place)
+    for way in ("home/key", "link"):
+        key = file_id(place / way)
+        assert key is not None
+        assert [each.path for each in walk(top_level("a"), key) if isinstance(each, Skipped)] == [
+            path + b"/a/b",
+            path + b"/a/c",
+        ]
+        for given in ("home/key", "a/b"):
+            with pytest.raises(UsageError, match=f"^{given} is this node's private key"):
+                top_level(given, key)
+            # It may have come there since.
+            assert list(walk(top_level(given), key)) == [
+                Skipped(os.fsencode(place / given), sources.IS_KEY)
+            ]
+    assert file_id(place / "none") is None
+
+
+def test_the_key_in_the_place_of_a_file_that_has_changed(place):
+    (place / "a").write_text("text")
+    (place / "key").write_text("secret")
+    before = the_only(place / "a")
+    (place / "a").unlink()
+    os.link("key", "a")
+    key = file_id(place / "key")
+    with pytest.raises(SourceChanged, match="a has changed"):
+        open_source(before)
+    with pytest.raises(SourceUnreadable, match="a is this node's private key: it is not sent"):
+        look_again(before, key)
 
 
 def test_as_deep_as_an_offer_may_be_with_few_files_open_at_a_time(place):
