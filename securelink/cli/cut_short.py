@@ -34,6 +34,8 @@ def sentence(
         queue: what was put and is not delivered waits for the next link.
     """
     if remains and all(each.whole for each in remains):
+        if missed := sum(each.missed for each in remains):
+            return f"all else was delivered to {peer}, but {missed} could not be sent"
         return f"all of it was delivered to {peer}"
     clauses = []
     delivered = _counted(remains, lambda each: each.delivered, with_total=True)

@@ -31,7 +31,8 @@ class Remains(msgspec.Struct, frozen=True):
         delivered: they are on the recipient's disk.
         unconfirmed: they may be, and no receipt came.
         queued: they wait for the next link, whether they may be there or not.
-        whole: all of it is delivered.
+        whole: all of it is delivered, but what was left out.
+        missed: so much was left out that should have gone.
         resumes: another call for the same does not begin at the beginning.
     """
 
@@ -42,6 +43,7 @@ class Remains(msgspec.Struct, frozen=True):
     unconfirmed: int
     queued: int
     whole: bool
+    missed: int
     resumes: bool
 
 
@@ -80,6 +82,7 @@ def _of(tally: Tally, left: Sequence[tuple[Row, State]], *, queue: bool) -> Rema
         unconfirmed=counts[State.UNCONFIRMED] + (0 if queue else is_open),
         queued=is_open if queue else 0,
         whole=tally.complete and not undone and not tally.errors,
+        missed=tally.left_out.missed,
         resumes=delivered > 0 or any(row.size >= RESUMABLE for row in undone),
     )
 
