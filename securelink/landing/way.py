@@ -16,6 +16,10 @@ T = TypeVar("T")
 
 _WRITABLE = 0o300
 
+_OF_SENDERS = 2
+"""From this level on the folders are a sender's, and so are their modes. Above it are the receiving
+folder and those of the peers in it: who closed one of them meant it."""
+
 
 @dataclass(slots=True)
 class _Level:
@@ -27,13 +31,13 @@ class _Level:
 
 
 class Way:
-    """From a folder down to the one that was entered last.
+    """From the receiving folder down to the one that was entered last.
 
     Each folder stays open until another way is taken, so that neighbours cost nothing and nobody
     can put a link into its place. What was put into it is put on the disk when it is left.
 
     Args:
-        start: the descriptor of the first folder, which is this object's from now on.
+        start: the descriptor of the receiving folder, which is this object's from now on.
         make: whether folders that are missing are made.
 
     Attributes:
@@ -84,12 +88,15 @@ class Way:
         """Have *do* put something into the folder that was entered last.
 
         Where the sender's mode keeps its owner from doing that, it is opened up until it is left.
+
+        Raises:
+            PermissionError: the person here has closed it.
         """
         level = self._levels[-1]
         try:
             done = do(level.descriptor)
         except PermissionError:
-            if not _open_up(level):
+            if len(self._levels) <= _OF_SENDERS or not _open_up(level):
                 raise
             done = do(level.descriptor)
         level.changed = True

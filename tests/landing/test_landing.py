@@ -610,6 +610,23 @@ def test_a_folder_that_its_owner_closed_is_opened_for_what_comes_late(
     (result,) = landing.finish([parts.whole("e")], RENAME)
     assert isinstance(result, BadPlace)
     monkeypatch.undo()
+
+
+@pytest.mark.parametrize("closed", ["received", "received/bob"])
+def test_a_folder_that_its_person_closed_stays_closed(
+    unprivileged: Path, parts_in: Callable[..., Parts], closed: str
+) -> None:
+    parts = parts_in(unprivileged / "received")
+    whole = parts.whole("a")
+    (unprivileged / closed).mkdir(exist_ok=True)
+    folder = unprivileged / closed
+    folder.chmod(0o555)
+    before = folder.stat().st_ctime_ns
+    (result,) = parts.landing.finish([whole], RENAME)
+    assert isinstance(result, BadPlace)
+    with pytest.raises(BadPlace, match="permission denied"):
+        parts.landing.make_folder(("x",), 0o700, MTIME)
+    assert folder.stat().st_ctime_ns == before, "its mode was not touched"
     folder.chmod(0o700)
 
 
