@@ -101,6 +101,10 @@ class Room:
         """How many files are open that are being received."""
         return self._parts.total()
 
+    def accepts(self, peer: str) -> bool:
+        """Whether a peer may send files at all."""
+        return self._config.of(peer).accept
+
     def open_part(self, peer: str) -> bool:
         """Whether one more file may be open for a peer; `close_part` must follow then.
 

@@ -23,7 +23,7 @@ REASONS = {
     RefusalCode.NOT_ALLOWED: "it takes no files from this node",
     RefusalCode.DISK_FULL: "its disk is full",
     RefusalCode.QUOTA: "its quota is used up",
-    RefusalCode.BUSY: "its store is busy",
+    RefusalCode.BUSY: "it can't store it at present",
     RefusalCode.TOO_LARGE: "the file is larger than it takes",
     RefusalCode.EXISTS: "it has another file of that name",
     RefusalCode.BAD_NAME: "it cannot have a file of that name",

@@ -13,7 +13,7 @@ from securelink.choice import choose
 from securelink.connect import dial
 from securelink.errors import LinkTruncated, NotAllTaken, UnknownPeer, Unreachable, UsageError
 from securelink.fetching import Fetching
-from securelink.incoming import recover
+from securelink.incoming import prepare, recover
 from securelink.lookout import LOOK_AROUND_INTERVAL, LOOK_AROUND_PAUSE, Lookout, logged
 from securelink.registry import Registry
 from securelink.standing import Standing
@@ -88,6 +88,7 @@ class Receiver:
 
         Raises:
             UsageError: the peer has no such endpoint.
+            ConfigError: as `prepare`.
             StoreError: the store fails.
         """
         if not choose(peer, choice):
@@ -96,6 +97,7 @@ class Receiver:
                 hint=f"give one with --endpoint HOST:PORT, or join again with an invite of "
                 f"{peer.name}'s",
             )
+        await prepare(node)
         registry = Registry(node, tell.event)
         lookout = await Lookout.open(node, COMMAND, tell, registry)
         return cls(node, peer, choice, registry, lookout, patience, failed, not_yet)
@@ -128,7 +130,7 @@ class Receiver:
         if fetching.put_off:
             raise NotAllTaken(
                 f"{fetching.put_off} of what {self._peer.name} has could not be taken for now",
-                hint="it still waits there; make room on this disk, then repeat",
+                hint="it still waits there; make room, or mend what is said above, then repeat",
             )
         if fetching.left:
             raise NotAllTaken(

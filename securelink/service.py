@@ -12,7 +12,7 @@ from securelink import events, pairing, reach
 from securelink.clock import now_ms
 from securelink.courier import Courier
 from securelink.errors import AlreadyRunning, StoreError
-from securelink.incoming import recover
+from securelink.incoming import prepare, recover
 from securelink.invite import choose_endpoints
 from securelink.locks import FileLock
 from securelink.lookout import Lookout, logged
@@ -79,7 +79,7 @@ class Service:
 
         Raises:
             AlreadyRunning: another process serves this node.
-            SecurelinkError, ConfigError: as `Server.open`.
+            SecurelinkError, ConfigError: as `prepare` and `Server.open`.
         """
         lock = FileLock.acquire(node.home.serve_lock)
         if lock is None:
@@ -90,6 +90,7 @@ class Service:
             )
         async with contextlib.AsyncExitStack() as undo:
             undo.callback(lock.release)
+            await prepare(node)
             server = await Server.open(node, tell.event)
             undo.push_async_callback(server.aclose)
             courier = Courier(node, server.registry)

@@ -146,6 +146,11 @@ class FilesConfig(msgspec.Struct, frozen=True, kw_only=True):
     peers: dict[str, ConfiguredPeerFiles] = {}
     """What differs for one peer, by its name."""
 
+    @property
+    def accepts_any(self) -> bool:
+        """Whether there is anybody who may send files."""
+        return self.accept or any(own.accept for own in self.peers.values())
+
     def of(self, peer: str) -> PeerFiles:
         """Return what the peer with that name may send."""
         own = self.peers.get(peer, ConfiguredPeerFiles())

@@ -6,6 +6,6 @@ goes through the loop, many at a time, and comes back committed.
 """
 
 from securelink.incoming.core import Arriving, Incoming
-from securelink.incoming.recovery import recover
+from securelink.incoming.recovery import prepare, recover
 
-__all__ = ["Arriving", "Incoming", "recover"]
+__all__ = ["Arriving", "Incoming", "prepare", "recover"]

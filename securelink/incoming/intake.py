@@ -75,9 +75,9 @@ class Intake:
         self._files: dict[int, File] = {}
         self._results: list[talk.Result] = []
         self._worked = 0
-        self._last_words = ""
-        root = node.home.files_folder(node.config.files.folder)
-        self._landing = Landing(root, peer.name, peer.key.raw)
+        self._last_words = "", ""
+        self._root = node.home.files_folder(node.config.files.folder)
+        self._landing = Landing(self._root, peer.name, peer.key.raw)
         self._placing = Placing(
             self._landing,
             Conflict(node.config.files.conflict),
@@ -293,12 +293,15 @@ class Intake:
 
     def _complain(self, error: Exception) -> None:
         # Of ten thousand files that meet a full disk the first one tells of it.
-        words = str(error)
-        if isinstance(error, OSError) and error.strerror:
-            words = error.strerror.lower()
-        if words != self._last_words:
-            self._last_words = words
-            _log.warning("a file from %s was not taken: %s", self._peer.name, words)
+        where, words = str(self._root), str(error)
+        if isinstance(error, OSError):
+            words = (error.strerror or words).lower()
+            # Below the receiving folder an error names what lies in a folder that is open.
+            if isinstance(error.filename, str) and error.filename.startswith("/"):
+                where = error.filename
+        if (where, words) != self._last_words:
+            self._last_words = where, words
+            _log.warning("a file from %s was not taken into %s: %s", self._peer.name, where, words)
 
     def _sync(self, file: File) -> None:
         file.own_part.sync()

@@ -171,6 +171,7 @@ class Placing:
             except BadPlace:
                 return EXISTS
             except OSError as worse:
+                self._complain(worse)
                 return refusal_for(worse)
         if not isinstance(error, FileExists):
             self._complain(error)

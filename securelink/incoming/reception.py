@@ -8,7 +8,7 @@ import threading
 from functools import partial
 from typing import TYPE_CHECKING
 
-from securelink.admission import BUSY, EXISTS, Refusal
+from securelink.admission import BUSY, EXISTS, NOT_ALLOWED, Refusal
 from securelink.boot import boot_id
 from securelink.errors import BadPlace
 from securelink.incoming import talk
@@ -72,6 +72,12 @@ class Reception:
             NotTaken, TransferError, StoreError, OSError: it can't be taken.
         """
         offer = file.offer
+        if not self._room.accepts(self._peer.name):
+            # Nothing of it touches the folder, which need not be of any use then.
+            if not self._look_up(offer)[0]:
+                raise NotTaken(NOT_ALLOWED)
+            file.stage = Stage.KNOWN
+            return
         if not offer.folder:
             # To open the part of a file that was never committed takes its name back.
             if self._has_part(offer) and self._look_up(offer)[0]:
@@ -192,6 +198,8 @@ class Reception:
     def _receive(self, file: File, row: Partial | None) -> None:
         """Take a folder, or the bytes of a file, from the start or from where they were cut."""
         if file.part is None:
+            # Of a folder that can't be made, what is free on its parent's disk tells nothing.
+            self._landing.make()
             self._book(file, 0)
             file.stage = Stage.WHOLE
             return

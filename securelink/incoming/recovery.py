@@ -1,4 +1,6 @@
-"""What a crash, or a peer that never came back, has left in the receiving folder."""
+"""The receiving folder before anything comes: whether it can be used, and what a crash, or a peer
+that never came back, has left in it.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +10,7 @@ from typing import TYPE_CHECKING
 from securelink import landing
 from securelink.clock import now_ms
 from securelink.directory import ME
+from securelink.errors import BadPlace, ConfigError
 from securelink.landing import part_path
 from securelink.store import inbox, partials
 from securelink.store.database import Database
@@ -26,6 +29,31 @@ DAY = 86_400_000
 """In ms."""
 
 _log = logging.getLogger(__name__)
+
+
+async def prepare(node: Node) -> None:
+    """See that files can be put into the receiving folder, if any peer may send some.
+
+    Raises:
+        ConfigError: they can't; or as `Home.files_folder`.
+    """
+    if not node.config.files.accepts_any:
+        return
+    root = node.home.files_folder(node.config.files.folder)
+    try:
+        await in_thread(landing.prepare, root)
+    except (OSError, BadPlace) as error:
+        if isinstance(error, BadPlace):
+            words = error.message
+        elif isinstance(error, FileNotFoundError):
+            words = "no folder can be made there"
+        else:
+            words = (error.strerror or str(error)).lower()
+        raise ConfigError(
+            f"files can't be received into {root}: {words}",
+            hint="choose another folder with --folder or [files] folder; or take no files, with"
+            " accept = false",
+        ) from None
 
 
 async def recover(node: Node) -> None:

@@ -11,6 +11,7 @@ from securelink.landing.landing import Landing
 from securelink.landing.part import Part, part_path
 from securelink.landing.recovery import Found, recover
 from securelink.landing.terms import Conflict, Landed, Ready
+from securelink.landing.way import prepare
 
 __all__ = [
     "Conflict",
@@ -23,5 +24,6 @@ __all__ = [
     "PartInUse",
     "Ready",
     "part_path",
+    "prepare",
     "recover",
 ]

@@ -28,7 +28,9 @@ DEEPEST = 200
 _F_FULLFSYNC: int | None = getattr(fcntl, "F_FULLFSYNC", None)
 
 _IN_THE_WAY = frozenset({errno.ELOOP, errno.ENOTDIR})
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""A disk, or a quota on it, has no room."""
+
 _UNNAMEABLE = frozenset({errno.ENAMETOOLONG, errno.EILSEQ})
 # Somebody works in these folders too: what has gone, changed or is closed to us does not count.
 _PASSED_OVER = _IN_THE_WAY | {errno.ENOENT, errno.EACCES}
@@ -55,15 +57,34 @@ def open_root(root: Path, *, make: bool) -> int:
     """Open the receiving folder; a person may have made it a symbolic link.
 
     Raises:
-        BadPlace: it is no folder.
-        FileNotFoundError: there is nothing, and it is not to be made.
+        NotADirectoryError: something else lies there, or on the way.
+        FileNotFoundError: there is nothing, and it is not, or can't, be made.
+        OSError: it can't be opened.
     """
     try:
         if make:
             root.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
         return os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except (FileExistsError, NotADirectoryError):
-        raise BadPlace(f"{root} is no folder", hint="choose one with [files] folder") from None
+    except FileExistsError:
+        raise no_folder(root) from None
+
+
+def no_folder(path: Path) -> NotADirectoryError:
+    """Return the error for something that should be a folder, for the one who put it there."""
+    return NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
+
+
+def check_writable(folder: int) -> None:
+    """Raise what putting something into a folder would meet, without putting anything there.
+
+    Raises:
+        OSError: it is closed to this user, or its file system is read-only.
+    """
+    effective = os.access in os.supports_effective_ids
+    if not os.access(".", os.W_OK | os.X_OK, dir_fd=folder, effective_ids=effective):
+        is_read_only = os.fstatvfs(folder).f_flag & os.ST_RDONLY
+        number = errno.EROFS if is_read_only else errno.EACCES
+        raise OSError(number, os.strerror(number))
 
 
 def open_folder(name: str, within: int) -> int:
@@ -178,11 +199,11 @@ def put_folder_on_disk(folder: int) -> None:
 def failure(error: OSError, name: str) -> TransferError:
     """Return what to tell of an error that putting *name* into its place has met."""
     reason = (error.strerror or str(error)).lower()
-    if error.errno in _FULL:
+    if error.errno in FULL:
         return NoRoom(f"there is no room for {name}: {reason}")
     if error.errno in _UNNAMEABLE:
         return BadName(f"{name} can't be the name of a file here: {reason}")
-    return BadPlace(f"{name} can't be put into its folder: {reason}")
+    return BadPlace(f"{name} can't be put there: {reason}")
 
 
 def _entries(folder: int) -> Iterator[os.DirEntry[str]]:

@@ -44,8 +44,8 @@ class Landing:
         peer_name: the name of the peer's folder in it.
         peer_key: the peer's key, 32 bytes.
 
-    Every method may raise OSError, when the disk fails, and BadPlace, when what should be a
-    folder is none.
+    Every method may raise OSError, when the disk fails or the receiving folder can't be used, and
+    BadPlace, when what should be a folder in it is none.
     """
 
     def __init__(self, root: Path, peer_name: str, peer_key: bytes) -> None:
@@ -59,6 +59,10 @@ class Landing:
         """Let go of the folder of parts; all parts must be closed."""
         while self._parts:
             os.close(self._parts.pop())
+
+    def make(self) -> None:
+        """Make the receiving folder, if it is missing."""
+        os.close(folders.open_root(self._root, make=True))
 
     # ---- room
 
@@ -141,9 +145,11 @@ class Landing:
 
         Raises:
             BadPlace: what should be a folder on the way there is none.
+            NotADirectoryError: so it is with the peer's own folder.
         """
         try:
             with self._way(make=False) as way:
+                self._enter_own(way)
                 return look(components[-1], way.enter((self._peer_name, *components[:-1])))
         except FileNotFoundError:
             return None
@@ -237,6 +243,17 @@ class Landing:
 
     def _way(self, *, make: bool) -> Way:
         return Way(folders.open_root(self._root, make=make), make=make)
+
+    def _enter_own(self, way: Way) -> None:
+        """Enter the peer's folder, of which no sender has a say.
+
+        Raises:
+            NotADirectoryError: something else lies there.
+        """
+        try:
+            way.enter((self._peer_name,))
+        except BadPlace:
+            raise folders.no_folder(self._root / self._peer_name) from None
 
     def _path(self, components: Sequence[str]) -> Path:
         path = self._root.joinpath(self._peer_name, *components)

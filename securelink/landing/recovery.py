@@ -82,7 +82,7 @@ def recover(
             parts = os.dup(way.enter((OWN_FOLDER,)))
             with contextlib.closing(_Recovery(root, peers, keep, parts, way)) as recovery:
                 return recovery.run()
-    except (FileNotFoundError, BadPlace):
+    except (FileNotFoundError, NotADirectoryError, BadPlace):
         return []
 
 

@@ -6,10 +6,20 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self, TypeVar
 
-from securelink.landing.folder import FOLDER_MODE, make_folder, open_folder, put_folder_on_disk
+from securelink.filenames import OWN_FOLDER
+from securelink.landing.folder import (
+    FOLDER_MODE,
+    FULL,
+    check_writable,
+    make_folder,
+    open_folder,
+    open_root,
+    put_folder_on_disk,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
     from types import TracebackType
 
 T = TypeVar("T")
@@ -128,6 +138,24 @@ class Way:
                 self.failed = self.failed or error
             finally:
                 os.close(level.descriptor)
+
+
+def prepare(root: Path) -> None:
+    """Make the receiving folder if it is missing, and see that something can be put into it.
+
+    That a disk is full passes, and is told of the files that it keeps out.
+
+    Raises:
+        OSError: it can't be made, read or written.
+        BadPlace: the folder of parts in it is none.
+    """
+    try:
+        with Way(open_root(root, make=True), make=True) as way:
+            check_writable(way.enter(()))
+            check_writable(way.enter((OWN_FOLDER,)))
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
 
 
 def _open_up(level: _Level) -> bool:

@@ -14,7 +14,7 @@ import pytest
 from receiving_disk import KEY, OTHER_KEY, Parts, content, descriptors, failing, listing, tree
 
 from securelink.errors import BadName, BadPlace, FileExists, NoRoom, TransferError
-from securelink.landing import Conflict, Landed, Landing, part_path
+from securelink.landing import Conflict, Landed, Landing, part_path, prepare
 from securelink.landing.naming import Namer
 
 MTIME = 1_600_000_000_123_456_789
@@ -293,7 +293,8 @@ def test_no_planted_link_is_followed_at_any_level(
         assert result.message == (f"{place.name} is a link or a file where a folder should be")
     with pytest.raises(BadPlace):
         landing.make_folder(components, 0o700, 0)
-    with pytest.raises(BadPlace):
+    # Of what a sender's folders are it may hear; the peer's own is none of its doing.
+    with pytest.raises(BadPlace if depth else NotADirectoryError):
         landing.existing(components)
     with pytest.raises(BadPlace):
         landing.open_existing(components)
@@ -357,9 +358,10 @@ def test_the_root_may_be_a_link_but_not_a_file(
     landing.finish([parts.whole("a")], RENAME)
     assert content(tmp_path / "disk" / "bob") == {"a": b"data"}
     other = Landing(tmp_path / "disk" / "bob" / "a", "bob", KEY)
-    with pytest.raises(BadPlace, match="is no folder") as raised:
+    with pytest.raises(NotADirectoryError):
         other.open_part(bytes(16))
-    assert raised.value.hint
+    with pytest.raises(NotADirectoryError):
+        other.existing(("a",))
     assert {type(each) for each in other.finish([parts.whole("b")] * 2, RENAME)} == {BadPlace}
 
 
@@ -628,6 +630,30 @@ def test_a_folder_that_its_person_closed_stays_closed(
         parts.landing.make_folder(("x",), 0o700, MTIME)
     assert folder.stat().st_ctime_ns == before, "its mode was not touched"
     folder.chmod(0o700)
+
+
+@pytest.mark.parametrize("closed", ["received", "received/.partial"])
+@pytest.mark.parametrize("mode", [0o555, 0o600])
+def test_a_closed_folder_is_not_prepared(unprivileged: Path, closed: str, mode: int) -> None:
+    root = unprivileged / "received"
+    prepare(root)
+    prepare(root)
+    assert [each.name for each in root.iterdir()] == [".partial"]
+    folder = unprivileged / closed
+    folder.chmod(mode)
+    with pytest.raises(PermissionError):
+        prepare(root)
+    assert folder.stat().st_mode & 0o777 == mode
+    folder.chmod(0o700)
+
+
+def test_a_folder_in_a_closed_one_is_not_prepared(unprivileged: Path) -> None:
+    unprivileged.chmod(0o555)
+    with pytest.raises(PermissionError):
+        prepare(unprivileged / "received")
+    with pytest.raises(PermissionError):
+        prepare(unprivileged)
+    assert list(unprivileged.iterdir()) == []
 
 
 def test_an_empty_folder_is_removed_again_and_nothing_else(

@@ -597,7 +597,7 @@ async def test_ten_thousand_refusals_are_told_once(
         for offer in offers:
             await sender.refused(offer, RefusalCode.BUSY, permanent=False)
     assert [each.getMessage() for each in caplog.records if each.levelno == logging.WARNING] == [
-        "a file from bob was not taken: too many open files"
+        f"a file from bob was not taken into {tmp_path / 'files'}: too many open files"
     ]
 
 

@@ -533,7 +533,7 @@ async def test_a_refusal_for_now_is_told_to_who_owns_the_row(parties: Parties) -
             assert (settled.state, settled.reason) == (State.WAITING, "its disk is full")
 
 
-@pytest.mark.parametrize(("code", "reason"), [(1, "too long"), (5, "its store is busy")])
+@pytest.mark.parametrize(("code", "reason"), [(1, "too long"), (5, "it can't store it at present")])
 def test_reasons(code: int, reason: str) -> None:
     assert answers.reason_of(code) == reason
 
