@@ -179,7 +179,15 @@ class NotThem(PeerError):
 
 
 class PeerRefused(PeerError):
-    """The right peer answered, and refused."""
+    """The right peer answered, and refused.
+
+    Attributes:
+        reason: why, in words that are equal for all that it refuses alike; empty if there are none.
+    """
+
+    def __init__(self, message: str, *, reason: str = "", hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.reason = reason
 
 
 class Skipped(PeerRefused):

@@ -136,7 +136,7 @@ class Tally:
     open: set[int] = field(default_factory=set)
     """The rows that have not come to an end, by their `seq`."""
     refused: dict[int, SecurelinkError] = field(default_factory=dict)
-    """Those of them that the peer does not take at present: the others are not waited for."""
+    """Why the peer does not take others at present: those are not waited for."""
     failed: list[SecurelinkError] = field(default_factory=list)
     """Why others will never be delivered."""
     complete: bool = False
@@ -156,5 +156,10 @@ class Tally:
 
     @property
     def is_done(self) -> bool:
-        """Whether nothing of it is waited for any more."""
-        return self.complete and (not self.open or bool(self.refused))
+        """Whether nothing of it is waited for any more.
+
+        One text that is not taken for now stands for all behind it, as they go to the same store;
+        of files another may be taken all the same.
+        """
+        is_told = bool(self.refused) and not has_files(self.item)
+        return self.complete and (not self.open or is_told)

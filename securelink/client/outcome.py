@@ -13,14 +13,22 @@ from securelink.errors import (
     LinkTruncated,
     NoReceipt,
     NotAllSent,
+    PeerRefused,
+    Skipped,
     Unreachable,
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from securelink.client.terms import Terms
     from securelink.endpoints import Endpoint
     from securelink.errors import SecurelinkError
     from securelink.items import Tally
+
+
+MOST_REASONS = 3
+"""So many are told of one item."""
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -70,7 +78,7 @@ def outcome_of(
         endpoint: where a link of our own was, if there was one.
         seconds: from the call to the end.
     """
-    errors = tally.errors
+    errors = _errors(tally, terms.peer.name, kept)
     own = errors[0] if errors else None
     if tally.open and own is None:
         own = error or LinkError("no receipt came in time")
@@ -85,9 +93,14 @@ def outcome_of(
     elif own is None and not tally.complete:
         own = error
     if own is not None and tally.undone > 1:
+        reasons = _reasons(errors or [own])
+        if errors and tally.open and error is not None:
+            reasons.append(error.message)
+        hints = (each.hint for each in errors or [own] if each.hint)
         own = type(own)(
-            f"{tally.undone} of {tally.files or tally.rows} were not delivered: {own.message}",
-            hint=own.hint,
+            f"{tally.undone} of {tally.files or tally.rows} were not delivered:"
+            f" {'; '.join(reasons)}",
+            hint=next(hints, None),
         )
     queued = terms.queue and bool(tally.open) and tally.complete and not errors
     missed = tally.left_out.missed
@@ -107,3 +120,43 @@ def outcome_of(
         tally,
         queued=queued,
     )
+
+
+def _errors(tally: Tally, peer: str, kept: set[int]) -> list[SecurelinkError]:
+    """Return what has gone wrong, what stands for all of it first.
+
+    What was not taken at first may have gone once more, and is not known to be refused then.
+    """
+    errors = tally.failed.copy()
+    for seq, refused in tally.refused.items():
+        if seq in kept:
+            errors.append(
+                NoReceipt(
+                    f"{refused.message}; it went again since, and {peer} has not answered",
+                    hint="it is kept, and confirmed by the next link under the same ID",
+                )
+            )
+        else:
+            errors.append(refused)
+    # What was skipped lies there, in a way; and what may have arrived is no failure yet.
+    return sorted(errors, key=lambda each: (isinstance(each, NoReceipt), isinstance(each, Skipped)))
+
+
+def _reasons(errors: Sequence[SecurelinkError]) -> list[str]:
+    """Return each reason once, with the first that it holds for and how many more there are."""
+    alike: dict[tuple[type, str], list[SecurelinkError]] = {}
+    for each in errors:
+        reason = each.reason if isinstance(each, PeerRefused) else ""
+        alike.setdefault((type(each), reason), []).append(each)
+    if len(alike) == 1:
+        # How many they are is said already.
+        return [errors[0].message]
+    told = [_with_count(group) for group in alike.values()]
+    if len(told) > MOST_REASONS:
+        told[MOST_REASONS:] = [f"{len(told) - MOST_REASONS} other reasons"]
+    return told
+
+
+def _with_count(alike: Sequence[SecurelinkError]) -> str:
+    more = f" (and {len(alike) - 1} more)" if len(alike) > 1 else ""
+    return alike[0].message + more

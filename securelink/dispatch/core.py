@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from securelink.answers import Recorded, Settled
 from securelink.clock import now_ms
 from securelink.dispatch.ahead import Ahead
+from securelink.dispatch.put_off import PutOff
 from securelink.dispatch.under_way import UnderWay
 from securelink.errors import StoreError, TransferError
 from securelink.file_messages import Prefix
@@ -61,6 +62,7 @@ class Dispatch:
         self._recording = False
         self._wanted = asyncio.Event()
         self._rest = Rest(self.wake)
+        self._put_off = PutOff(self._wanted.set)
         self._tasks: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
         self._unsubscribe = node.store.on_change(self._changed.set)
@@ -92,6 +94,7 @@ class Dispatch:
         if self._tasks:
             await asyncio.wait(self._tasks)
         self._rest.close()
+        self._put_off.close()
         # A task that was cancelled while it handed rows has handed them all the same.
         unfinished = self._ahead.unfinished + self._files.unfinished
         self._files.let_all_go()
@@ -143,9 +146,10 @@ class Dispatch:
         """Act on what `answers.record` wrote for them, once it is committed."""
         for result in results:
             if result.state is RowState.WAITING:
-                self._rest.begin()
+                self._put_off.add(result.seq)
             elif result.state is RowState.DELIVERED:
                 self._rest.forget()
+                self._put_off.taken()
             settled = result.settled(self._link)
             if settled is not None:
                 self._watch.settled(settled)
@@ -216,11 +220,17 @@ class Dispatch:
                 continue
             try:
                 found = await self._ahead.rows(room)
-                fresh = [row for row in found if self._files.get(row.id) is None]
+                fresh = [
+                    row
+                    for row in found
+                    if self._files.get(row.id) is None and self._put_off.may_go(row)
+                ]
                 if fresh:
                     await self._make_ready(fresh)
                 if found:
                     self._wanted.set()
+                elif self._put_off.end():
+                    self.wake()
                 elif self._is_idle():
                     self._watch.nothing_left()
             except StoreError as error:

@@ -136,7 +136,7 @@ class Parcel:
     def is_done(self) -> bool:
         """Whether nothing is on its way any more: every row has come to an end.
 
-        What was refused for now ends the rest of its item too.
+        What was refused for now is not waited for.
         """
         return self.failure is not None or (
             not self._work and all(tally.is_done for tally in self.tallies)
@@ -179,6 +179,9 @@ class Parcel:
         if settled.state is State.WAITING and self._queue:
             return
         if settled.state in {State.WAITING, State.HANDED} and settled.reason is None:
+            return
+        if settled.state is State.WAITING and settled.seq in row.tally.refused:
+            # It is told already, and no progress.
             return
         self.rows.move()
         if self.rows.phase is Phase.COMPARING:

@@ -58,9 +58,13 @@ def error_of(end: Settled, peer: str, label: str) -> SecurelinkError:
         case State.REFUSED if end.code == RefusalCode.NOT_ALLOWED and label:
             return PeerRefused(f"{peer} takes no files from this node")
         case State.REFUSED:
-            return PeerRefused(f"{peer} refused {what}: {end.reason}")
+            return PeerRefused(f"{peer} refused {what}: {end.reason}", reason=end.reason or "")
         case State.WAITING:
-            return PeerRefused(f"{peer} refused {what}: {end.reason}", hint="try again later")
+            return PeerRefused(
+                f"{peer} refused {what}: {end.reason}",
+                reason=end.reason or "",
+                hint="try again later",
+            )
     if end.error is not None:
         return end.error
     if end.reason == outbox.CANCELLED:

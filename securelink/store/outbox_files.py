@@ -33,7 +33,8 @@ class Kind(enum.StrEnum):
 
 _SELECT = (
     "SELECT outbox.seq, id, group_id, peer, name, path, kind, size, mtime, inode, mode, state,"
-    " owner, began, reason FROM outbox JOIN outbox_files USING (seq)"
+    " owner, began, reason, owner IS NULL OR lives_until IS NOT NULL"
+    " FROM outbox JOIN outbox_files USING (seq)"
 )
 _QUEUED = f"kind IN ('file', 'folder') AND {outbox.QUEUED}"
 
@@ -71,6 +72,8 @@ class FileRow(msgspec.Struct, frozen=True):
     """Whether bytes of it have ever left."""
     reason: str | None
     """Why it was refused or withdrawn, or why the peer would not take it for now."""
+    lasting: bool
+    """Whether it stays queued when it is not taken for now; else its owner gives it up then."""
 
 
 class NewFile(msgspec.Struct, frozen=True):
@@ -249,7 +252,7 @@ def reset_began(conn: sqlite3.Connection, seqs: Iterable[int]) -> None:
 
 def _row(row: tuple[Any, ...]) -> FileRow:
     seq, file_id, group, peer, name, path, kind, size, mtime, inode, mode = row[:11]
-    state, owner, began, reason = row[11:]
+    state, owner, began, reason, lasting = row[11:]
     return FileRow(
         seq=seq,
         id=file_id,
@@ -266,4 +269,5 @@ def _row(row: tuple[Any, ...]) -> FileRow:
         owner=owner,
         began=bool(began),
         reason=reason,
+        lasting=bool(lasting),
     )

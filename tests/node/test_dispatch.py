@@ -23,6 +23,7 @@ from taking import (
 
 from securelink import resting
 from securelink.dispatch import ahead, core
+from securelink.dispatch.under_way import MOST_READY
 from securelink.errors import RemoteProtocolError, SourceChanged, SourceUnreadable, StoreBusy
 from securelink.file_messages import Accept, Begin, Cancel, Chunk, End, Offer, Prefix
 from securelink.messages import RefusalCode
@@ -401,6 +402,47 @@ async def test_what_is_refused_for_now_rests_and_then_asks(
             it.taker.receipt(second)
             await it.seen.ended(2)
             assert file_states(node) == ["delivered"]
+
+
+async def test_one_that_is_refused_for_now_keeps_no_other_from_being_offered(
+    parties: Parties, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many more than are opened ahead, and the rest is never over."""
+    monkeypatch.setattr(resting, "FIRST_REST", 1000.0)
+    monkeypatch.setattr(resting, "LONGEST_REST", 1000.0)
+    count = 3 * MOST_READY
+    for number in range(count):
+        make(tmp_path, f"photos/{number:03}", b"x")
+    async with parties.node() as node:
+        await put_files(node, tmp_path / "source" / "photos")
+        async with leading(node) as it:
+            for number in range(count):
+                it.taker.refuse(await it.taker.offer(number), RefusalCode.QUOTA)
+            it.taker.receipt(await it.taker.offer(count))
+            await it.seen.ended(count + 1)
+            assert file_states(node) == ["waiting"] * count + ["delivered"]
+
+
+async def test_a_queue_rests_as_a_whole(
+    parties: Parties, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resting, "FIRST_REST", 1000.0)
+    monkeypatch.setattr(resting, "LONGEST_REST", 1000.0)
+    for name in "ab":
+        make(tmp_path, name)
+    async with parties.node() as node:
+        await put_files(node, tmp_path / "source" / "a", owner=None)
+        async with leading(node, own=True, queued=lambda: True) as it:
+            it.taker.refuse(await it.taker.offer(0), RefusalCode.QUOTA)
+            await it.seen.ended()
+            # What is queued waits, and what somebody waits for does not.
+            await put_files(node, tmp_path / "source" / "b", owner=None)
+            own = await put_files(node, make(tmp_path, "c"))
+            it.dispatch.wake()
+            it.taker.receipt(await it.taker.offer(1))
+            (_, settled) = await it.seen.ended(2)
+            assert [settled.seq] == own
+            assert file_states(node) == ["waiting", "waiting", "delivered"]
 
 
 # ---- the link is cut

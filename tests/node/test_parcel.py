@@ -236,7 +236,7 @@ async def test_a_refusal_is_told_before_what_could_not_be_sent(
         assert (outcome.tally.left_out.missed, outcome.rest_is_delivered) == (1, False)
 
 
-async def test_what_is_refused_for_now_ends_the_rest_of_its_item(
+async def test_what_is_refused_for_now_keeps_no_other_from_being_tried(
     parties: Parties, tmp_path: Path
 ) -> None:
     for name in "abc":
@@ -247,16 +247,45 @@ async def test_what_is_refused_for_now_ends_the_rest_of_its_item(
         offers = await taker.of(Offer, 4)
         taker.receipt(offers[3])
         await until(lambda: "delivered" in file_states(node))
-        taker.refuse(offers[0], RefusalCode.DISK_FULL)
+        taker.refuse(offers[0], RefusalCode.QUOTA)
+        await until(lambda: sent.sending.parcel.tallies[0].refused)
+        taker.refuse(offers[1], RefusalCode.TOO_LARGE, permanent=True)
+        taker.refuse(offers[2], RefusalCode.QUOTA)
         outcome = await sent.outcome()
         assert isinstance(outcome.error, PeerRefused)
         assert outcome.error.message == (
-            "3 of 3 were not delivered: bob refused photos/a: its disk is full"
+            "3 of 3 were not delivered: bob refused photos/b: the file is larger than it takes;"
+            " bob refused photos/a: its quota is used up (and 1 more)"
         )
         assert outcome.error.hint == "try again later"
-        # Two are with bob for all we know, and one is certainly not.
-        assert file_states(node) == ["withdrawn", "handed", "handed", "delivered"]
-        assert owners(node) == [None, None, None, owners(node)[3]]
+        assert file_states(node) == ["withdrawn", "refused", "withdrawn", "delivered"]
+        assert owners(node)[::2] == [None, None]
+
+
+async def test_what_went_again_after_a_refusal_is_not_known_to_be_refused(
+    parties: Parties, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resting, "FIRST_REST", 0.05)
+    for name in "ab":
+        make(tmp_path, f"photos/{name}")
+    async with parties.node() as node, HandServer() as server:
+        sent = Sent(node, bob_at(server), item(tmp_path / "source" / "photos"))
+        taker = Taker(await server.call())
+        offers = await taker.of(Offer, 3)
+        await taker.of(End, 2)
+        taker.receipt(offers[2])
+        taker.refuse(offers[0], RefusalCode.DISK_FULL)
+        again = await taker.offer(3)
+        assert again.id == offers[0].id
+        taker.accept(3, 0)
+        await taker.about(End, 3)
+        taker.receipt(offers[1])
+        outcome = await sent.outcome()
+        assert isinstance(outcome.error, NoReceipt)
+        assert outcome.error.message == (
+            "bob refused photos/a: its disk is full; it went again since, and bob has not answered"
+        )
+        assert file_states(node) == ["handed", "delivered", "delivered"]
 
 
 async def test_what_is_refused_for_now_and_then_taken_is_delivered(

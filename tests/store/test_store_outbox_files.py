@@ -42,6 +42,7 @@ def put(
     owner: str | None = "me",
     shared: bool = False,
     deadline: int | None = None,
+    life: int | None = None,
     now: int = 10,
 ) -> list[Put]:
     return outbox_files.put(
@@ -54,6 +55,7 @@ def put(
         owner=owner,
         shared=shared,
         deadline=deadline,
+        life=life,
     )
 
 
@@ -105,6 +107,7 @@ def test_a_file_comes_back_as_it_was_put(conn: sqlite3.Connection) -> None:
         owner="me",
         began=False,
         reason=None,
+        lasting=False,
     )
     stream = get(conn, second.seq)
     assert (stream.kind, stream.path, stream.size) == (Kind.STREAM, b"", None)
@@ -112,6 +115,16 @@ def test_a_file_comes_back_as_it_was_put(conn: sqlite3.Connection) -> None:
     assert row.id != stream.id
     assert second == Put(first.seq + 1, changed=False, resumed=False)
     assert (outbox_files.get(conn, 99), put(conn)) == (None, [])
+
+
+@pytest.mark.parametrize(
+    ("owner", "life", "lasting"), [("me", None, False), ("me", 1000, True), (None, None, True)]
+)
+def test_what_lasts_when_it_is_not_taken_for_now(
+    conn: sqlite3.Connection, owner: str | None, life: int | None, lasting: bool
+) -> None:
+    (made,) = put(conn, A, owner=owner, life=life)
+    assert get(conn, made.seq).lasting is lasting
 
 
 @pytest.mark.parametrize("inode", [0, 2**63 - 1, 2**63, 2**64 - 1])

@@ -98,6 +98,45 @@ def test_a_quota_counts_what_is_there(machines: Machines, tmp_path: Path) -> Non
     assert bob.send("--file", str(file)).code == 0
 
 
+def mixed(folder: Path) -> Path:
+    """Of which the quota below takes the first, the last two, and none of the others."""
+    for name, size in {"b1": 300, "b2": 300, "b3": 300, "c-huge": 460, "d": 1, "e": 1}.items():
+        make_file(folder / f"{name}.bin", size * 1000)
+    return folder
+
+
+MIXED = "[files]\nquota = 500_000\nlargest = 450_000\n"
+
+
+def test_what_is_not_taken_keeps_nothing_behind_it_from_landing(
+    machines: Machines, tmp_path: Path
+) -> None:
+    alice, _, bob = configured(machines, MIXED)
+    done = bob.send("--file", str(mixed(tmp_path / "mixq")))
+    assert done.code == 5, done
+    assert done.result["error"] == (
+        "3 of 6 were not delivered:"
+        " alice refused mixq/c-huge.bin: the file is larger than it takes;"
+        " alice refused mixq/b2.bin: its quota is used up (and 1 more)"
+    )
+    assert done.result["hint"] == "try again later"
+    assert names(alice.received("bob") / "mixq") == ["b1.bin", "d.bin", "e.bin"]
+    assert sorted(bob.states()) == ["delivered"] * 4 + ["refused"] + ["withdrawn"] * 2
+
+
+def test_nor_over_the_link_of_another_process(machines: Machines, tmp_path: Path) -> None:
+    alice, _, bob = machines.pair()
+    bob.configure(MIXED)
+    receiving = bob.receive()
+    done = alice.send("--to", "bob", "--file", str(mixed(tmp_path / "mixq")))
+    assert done.code == 5, done
+    assert done.result["error"].startswith("3 of 6 were not delivered: bob refused mixq/")
+    assert "the file is larger than it takes; bob refused" in done.result["error"]
+    assert "its quota is used up (and 1 more)" in done.result["error"]
+    assert names(bob.received("alice") / "mixq") == ["b1.bin", "d.bin", "e.bin"]
+    assert receiving.stop().code == 0
+
+
 # ---- names that are taken
 
 
