@@ -71,12 +71,9 @@ async def deliver(
 ) -> ExitCode:
     """Send to all recipients, side by side, and report on each item as soon as it is known."""
     client = node.config.client
-    for peer in recipients:
-        is_me = peer.key == node.identity.public
-        if is_me and client.queue:
-            raise UsageError("nothing can wait for this node itself", hint="add --no-queue")
-        if not is_me and client.endpoint != "auto":
-            choose(peer, client.endpoint)
+    if client.queue and any(peer.key == node.identity.public for peer in recipients):
+        raise UsageError("nothing can wait for this node itself", hint="add --no-queue")
+    _check_choice(node, recipients)
     timeout = client.timeout or None
     works = [
         _Work(
@@ -101,17 +98,33 @@ async def deliver(
 
 async def flush(node: Node, recipients: list[KnownPeer], output: Output) -> ExitCode:
     """Try now to deliver what is queued for them, and report on it as `deliver` does."""
-    timeout = node.config.client.timeout or None
+    client = node.config.client
+    timeout = client.timeout or None
+    _check_choice(node, recipients)
     works = []
     for peer in recipients:
         items = queued_items(await node.store.read(outbox_list.queued, peer.key.raw))
         if items:
-            failed = _complaint(peer.name, timeout, output)
-            sending = Sending(node, peer, choice="auto", timeout=timeout, queue=True, failed=failed)
+            sending = Sending(
+                node,
+                peer,
+                choice=client.endpoint,
+                timeout=timeout,
+                queue=True,
+                failed=_complaint(peer.name, timeout, output),
+            )
             works.append(_Work(peer.name, sending, items))
     if not works and not output.json:
         output.note("nothing is queued")
     return await _carry_out(works, output, queue=True)
+
+
+def _check_choice(node: Node, recipients: Sequence[KnownPeer]) -> None:
+    """Raise UsageError if one of them has no such endpoint as is to be used."""
+    choice = node.config.client.endpoint
+    for peer in recipients:
+        if peer.key != node.identity.public and choice != "auto":
+            choose(peer, choice)
 
 
 class _Work(NamedTuple):

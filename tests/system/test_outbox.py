@@ -7,7 +7,7 @@ import sqlite3
 from typing import TYPE_CHECKING
 
 from nodes import until
-from proxy import READY, Action, Fault
+from proxy import INTRODUCED, Action, Fault
 from trees import make_file, same
 
 if TYPE_CHECKING:
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 TEXTS = [f"text {number}" for number in range(4000)]
 
-FIRST_RECEIPTS = 21_000
-"""Bytes within which the receipts are for all texts that may be under way, 1,024."""
+LARGEST_FRAME = 4 + 65_535
+"""In bytes; the texts take more than twice as many."""
 
 
 def test_what_waits_is_listed_and_goes_when_it_is_tried(machines: Machines, tmp_path: Path) -> None:
@@ -72,22 +72,33 @@ def test_a_flush_that_is_killed_loses_nothing(
         before = bob.states().count("delivered")
         if before == len(TEXTS):
             break
-        # Some of the receipts come, and never all.
-        between.down = Fault(Action.HOLD, after=READY + FIRST_RECEIPTS + dice.randrange(9000))
+        # At least one frame of texts arrives, and never all of them.
+        between.up = Fault(Action.HOLD, after=INTRODUCED + LARGEST_FRAME + dice.randrange(9000))
         flush = bob.start("outbox", "--flush", "--json")
         if number:
-            until(lambda before=before: bob.states().count("delivered") > before, "a receipt")
+            until(
+                lambda before=before: bob.states().count("delivered") > before, "a receipt has come"
+            )
         flush.kill()
         states = bob.states()
         killed_under_way += before < states.count("delivered") < len(TEXTS)
         assert set(states) <= {"waiting", "handed", "delivered"}, f"round {number}"
-    assert killed_under_way
-    between.down = None
+    assert killed_under_way, "past the proxy, perhaps"
+    between.up = None
     done = bob.run("outbox", "--flush", "--json")
     assert done.code == 0, done
     assert set(bob.states()) == {"delivered"}
     assert alice.texts() == TEXTS
     assert serving.running
+
+
+def test_a_flush_keeps_to_the_endpoint_that_is_configured(machines: Machines) -> None:
+    alice, _, bob = machines.pair(SECURELINK_CLIENT_ENDPOINT="public")
+    bob.queue(alice.identity.public, "hello")
+    done = bob.run("outbox", "--flush")
+    assert done.code == 2
+    assert done.err.startswith("securelink: error: no public endpoint of alice is known\n")
+    assert bob.states() == ["waiting"]
 
 
 def test_what_is_cancelled_is_never_sent_by_a_running_serve(machines: Machines) -> None:
