@@ -137,6 +137,8 @@ class Tally:
     """The rows that have not come to an end, by their `seq`."""
     refused: dict[int, SecurelinkError] = field(default_factory=dict)
     """Why the peer does not take others at present: those are not waited for."""
+    put_off: dict[int, SecurelinkError] = field(default_factory=dict)
+    """Why the peer has not taken some of the open ones yet: they are queued, and go again."""
     failed: list[SecurelinkError] = field(default_factory=list)
     """Why others will never be delivered."""
     complete: bool = False

@@ -79,8 +79,12 @@ def outcome_of(
         seconds: from the call to the end.
     """
     errors = _errors(tally, terms.peer.name, kept)
+    put_off = [*tally.put_off.values()]
     own = errors[0] if errors else None
-    if tally.open and own is None:
+    if tally.open and own is None and put_off:
+        # It goes again by itself.
+        own = type(put_off[0])(put_off[0].message)
+    elif tally.open and own is None:
         own = error or LinkError("no receipt came in time")
         if kept & tally.open and not terms.queue:
             own = NoReceipt(
@@ -93,7 +97,7 @@ def outcome_of(
     elif own is None and not tally.complete:
         own = error
     if own is not None and tally.undone > 1:
-        reasons = _reasons(errors or [own])
+        reasons = _reasons(errors or put_off or [own])
         if errors and tally.open and error is not None:
             reasons.append(error.message)
         hints = (each.hint for each in errors or [own] if each.hint)

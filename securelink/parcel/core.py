@@ -176,9 +176,10 @@ class Parcel:
                 # Nobody waits for it, so it is told where a person may see it.
                 _log.warning("no longer queued: %s", settled.error.message)
             return
-        if settled.state is State.WAITING and self._queue:
-            return
         if settled.state in {State.WAITING, State.HANDED} and settled.reason is None:
+            return
+        if settled.state is State.WAITING and self._queue:
+            row.tally.put_off[settled.seq] = self._error(settled, row)
             return
         if settled.state is State.WAITING and settled.seq in row.tally.refused:
             # It is told already, and no progress.
@@ -197,6 +198,7 @@ class Parcel:
             tally.refused[settled.seq] = self._error(settled, row)
             return
         tally.refused.pop(settled.seq, None)
+        tally.put_off.pop(settled.seq, None)
         self.rows.end(settled.seq)
         if settled.state is State.DELIVERED:
             tally.delivered += 1

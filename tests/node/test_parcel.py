@@ -566,6 +566,26 @@ async def test_what_has_left_stays_queued_too(
         assert [row[1:] for row in rows(node)] == [("handed", None)]
 
 
+async def test_of_what_stays_queued_it_is_told_why_it_was_not_taken(
+    parties: Parties, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(terms, "GRACE", 0.0)
+    async with parties.node() as node, HandServer() as server:
+        file, text = item(make(tmp_path)), TextItem(new_id(), "hello")
+        sent = Sent(node, bob_at(server), text, file, queue=True, timeout=1.5)
+        by_hand = await server.call()
+        await by_hand.refuse(1, RefusalCode.BUSY)
+        taker = Taker(by_hand)
+        taker.refuse(await taker.offer(0), RefusalCode.QUOTA)
+        outcomes = await sent.outcomes()
+        assert [each.queued for each in outcomes] == [True, True]
+        errors = [each.error for each in outcomes]
+        assert [(type(each), each.message, each.hint) for each in errors if each] == [
+            (PeerRefused, "bob refused it: it can't store it at present", None),
+            (PeerRefused, "bob refused a: its quota is used up", None),
+        ]
+
+
 async def test_what_is_queued_and_refused_for_good_is_not_queued(
     parties: Parties, tmp_path: Path
 ) -> None:
