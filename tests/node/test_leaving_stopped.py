@@ -38,6 +38,7 @@ def leaving(path: Path) -> Leaving:
         owner=None,
         began=False,
         reason=None,
+        lasting=False,
     )
     return Leaving(
         row,
