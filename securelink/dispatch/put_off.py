@@ -17,7 +17,7 @@ class PutOff:
 
     Somebody waits to be told of every row that is not lasting: such a row goes although another
     was refused. A queue of lasting ones rests as a whole, or a full disk would be offered all of
-    it again and again.
+    it again and again; after the rest those go first that were passed over.
 
     Args:
         rested: called when a rest is over.
@@ -27,6 +27,7 @@ class PutOff:
         self._rest = Rest(rested)
         self._seqs: set[int] = set()
         self._is_due = False
+        self._passed_over = False
 
     def add(self, seq: int | None) -> None:
         """The row was refused for now; None: one that is of no interest here any more."""
@@ -41,14 +42,21 @@ class PutOff:
 
     def may_go(self, row: FileRow) -> bool:
         """Whether a row may go at present."""
-        return not self._rest.is_on if row.lasting else row.seq not in self._seqs
+        if row.seq in self._seqs:
+            return False
+        is_passed_over = row.lasting and self._rest.is_on
+        self._passed_over |= is_passed_over
+        return not is_passed_over
 
     def end(self) -> bool:
-        """All others had their turn: return whether everything may go again, from the first on."""
+        """All that may go has gone: return whether to begin again with the first row."""
         if not self._is_due or self._rest.is_on:
             return False
-        self._seqs.clear()
-        self._is_due = False
+        if self._passed_over:
+            self._passed_over = False
+        else:
+            self._seqs.clear()
+            self._is_due = False
         return True
 
     def close(self) -> None:

@@ -445,6 +445,31 @@ async def test_a_queue_rests_as_a_whole(
             assert file_states(node) == ["waiting", "waiting", "delivered"]
 
 
+async def test_what_is_refused_at_the_head_of_a_queue_starves_nobody_behind_it(
+    parties: Parties, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resting, "FIRST_REST", 0.05)
+    monkeypatch.setattr(resting, "LONGEST_REST", 0.05)
+    folder = tmp_path / "source" / "photos"
+    for number in range(3 * MOST_READY):
+        make(tmp_path, f"photos/{number:03}", b"x")
+    make(tmp_path, "photos/small", b"x")
+    async with parties.node() as node:
+        await put_files(node, folder, owner=None)
+        async with leading(node, own=False, queued=lambda: True) as it:
+            names = []
+            while not {"photos", "photos/small"} <= {*names}:
+                offer = await it.taker.offer(len(names))
+                names.append(offer.name)
+                if not offer.folder and offer.name != "photos/small":
+                    it.taker.refuse(offer, RefusalCode.QUOTA)
+                else:
+                    it.taker.receipt(offer)
+            # It is refused again, once the others had their turn.
+            assert (await it.taker.offer(len(names))).name in names
+            assert len(names) <= 4 * MOST_READY
+
+
 # ---- the link is cut
 
 
