@@ -11,7 +11,7 @@ from securelink.errors import SourceChanged, SourceUnreadable, TransferError
 from securelink.file_messages import OWNER_MODE, Offer
 from securelink.reading import FileReader, StreamReader
 from securelink.session import Data
-from securelink.store.outbox_files import Kind
+from securelink.store.file_terms import Kind
 from securelink.transfer.sending import Outbound, State
 
 if TYPE_CHECKING:

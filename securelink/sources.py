@@ -20,7 +20,7 @@ import msgspec
 from securelink.errors import SourceChanged, SourceUnreadable, TransferError, UsageError
 from securelink.file_messages import OWNER_MODE
 from securelink.filenames import LONGEST_NAME, MOST_COMPONENTS
-from securelink.store.outbox_files import Kind, NewFile
+from securelink.store.file_terms import Kind, NewFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,8 +11,8 @@ from securelink import sources
 from securelink.clock import now_ms
 from securelink.errors import StoreError, TransferError
 from securelink.store import notices, outbox, outbox_files
+from securelink.store.file_terms import Kind
 from securelink.store.outbox import State
-from securelink.store.outbox_files import Kind
 from securelink.threads import in_thread_or
 
 if TYPE_CHECKING:

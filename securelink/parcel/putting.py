@@ -14,7 +14,7 @@ from securelink.errors import SecurelinkError, SourceUnreadable, TransferError, 
 from securelink.items import FilesItem, LinesItem, QueuedItem, StreamItem, TextItem
 from securelink.parcel.rows import Row
 from securelink.store import outbox, outbox_files
-from securelink.store.outbox_files import Kind, NewFile
+from securelink.store.file_terms import Kind, NewFile
 from securelink.threads import in_thread
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Sequence
 
-    from securelink.store.outbox_files import NewFile
+    from securelink.store.file_terms import NewFile
 
 CHANGED = "the file has changed since"
 """The reason to give for a row that an attempt with new content has replaced."""

@@ -7,28 +7,18 @@ the file by size, mtime and inode. What becomes of a row is told by the function
 
 from __future__ import annotations
 
-import enum
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from securelink.store import attempts, outbox
+from securelink.store.file_terms import Kind, NewFile
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Iterable, Sequence
 
     from securelink.store.attempts import Attempt
-
-
-class Kind(enum.StrEnum):
-    """What a row of a file stands for."""
-
-    FILE = "file"
-    FOLDER = "folder"
-    """Itself alone: what is in it has rows of its own."""
-    STREAM = "stream"
-    """Standard input: it is read once, so it is never queued and never goes on later."""
 
 
 _SELECT = (
@@ -74,18 +64,6 @@ class FileRow(msgspec.Struct, frozen=True):
     """Why it was refused or withdrawn, or why the peer would not take it for now."""
     lasting: bool
     """Whether it stays queued when it is not taken for now; else its owner gives it up then."""
-
-
-class NewFile(msgspec.Struct, frozen=True):
-    """What is to be sent; the fields are those of `FileRow`."""
-
-    name: str
-    path: bytes
-    kind: Kind
-    size: int | None
-    mtime: int
-    inode: int
-    mode: int
 
 
 class Put(msgspec.Struct, frozen=True):

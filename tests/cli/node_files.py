@@ -12,7 +12,7 @@ from securelink.identity import Identity
 from securelink.ids import uuid7
 from securelink.store import addresses, inbox, outbox, outbox_files, peers
 from securelink.store.database import Database
-from securelink.store.outbox_files import Kind, NewFile
+from securelink.store.file_terms import Kind, NewFile
 
 if TYPE_CHECKING:
     import sqlite3

@@ -23,7 +23,7 @@ from securelink.items import FilesItem
 from securelink.messages import Receipt, Refused
 from securelink.outgoing import Outgoing
 from securelink.store import outbox_files
-from securelink.store.outbox_files import Kind, NewFile
+from securelink.store.file_terms import Kind, NewFile
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

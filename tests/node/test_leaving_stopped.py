@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from securelink.file_messages import Accept, Begin, Prefix
 from securelink.leaving import Leaving
 from securelink.session import Data
+from securelink.store.file_terms import Kind
 from securelink.store.outbox import State
-from securelink.store.outbox_files import FileRow, Kind
+from securelink.store.outbox_files import FileRow
 from securelink.transfer.sending import State as Stage
 
 if TYPE_CHECKING:

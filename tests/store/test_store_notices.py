@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from securelink.store import notices, outbox, outbox_files
-from securelink.store.outbox_files import Kind, NewFile
+from securelink.store.file_terms import Kind, NewFile
 
 if TYPE_CHECKING:
     import sqlite3

@@ -9,8 +9,9 @@ from msgspec.structs import replace
 
 from securelink.errors import UsageError
 from securelink.store import attempts, outbox, outbox_files
+from securelink.store.file_terms import Kind, NewFile
 from securelink.store.outbox import State
-from securelink.store.outbox_files import FileRow, Kind, NewFile, Put
+from securelink.store.outbox_files import FileRow, Put
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,8 +9,8 @@ import pytest
 from securelink.errors import UsageError
 from securelink.ids import to_text, uuid7
 from securelink.store import notices, outbox, outbox_files, outbox_list, tries
+from securelink.store.file_terms import Kind, NewFile
 from securelink.store.outbox import DAY, HANDED_KEPT, State
-from securelink.store.outbox_files import Kind, NewFile
 from securelink.store.outbox_list import Entry
 
 BOB = b"b" * 32

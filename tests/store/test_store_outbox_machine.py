@@ -17,8 +17,9 @@ from hypothesis.stateful import (
 )
 
 from securelink.store import outbox, outbox_files, schema
+from securelink.store.file_terms import Kind, NewFile
 from securelink.store.outbox import State
-from securelink.store.outbox_files import Kind, NewFile, Put
+from securelink.store.outbox_files import Put
 
 DAY = 86_400_000
 PEERS = (b"a" * 32, b"b" * 32)

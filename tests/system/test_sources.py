@@ -26,7 +26,7 @@ from securelink.sources import (
     unchanged,
     walk,
 )
-from securelink.store.outbox_files import Kind
+from securelink.store.file_terms import Kind
 
 NOBODY = 65534
 
