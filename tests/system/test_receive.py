@@ -19,7 +19,8 @@ from terminals import Terminal
 from trees import make_file, same
 
 from securelink.cli.text import width
-from securelink.store import links
+from securelink.endpoints import Endpoint, Kind
+from securelink.store import addresses, links
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -87,6 +88,24 @@ def test_a_plain_send_takes_texts_and_leaves_files(machines: Machines, tmp_path:
     # Its first start tells of nothing that was there before.
     assert sorted(event["event"] for event in done.results) == ["file", "link-down", "link-up"]
     assert alice.states() == ["delivered", "delivered"]
+
+
+@pytest.mark.parametrize("what", ["text", "file"])
+def test_a_send_that_dials_in_vain_leaves_it_to_a_link_that_comes(
+    machines: Machines, tmp_path: Path, what: str
+) -> None:
+    alice, _, bob = machines.pair()
+    nowhere = Endpoint(Kind.LOOPBACK, "127.0.0.1", 1)
+    key = alice.key_of("bob").raw
+    alice.write(addresses.set_endpoints, key, addresses.Source.PERSON, [nowhere], 1)
+    words = ["hello"] if what == "text" else ["--file", str(make_file(tmp_path / "file.bin", 5000))]
+    sending = alice.start("send", "--to", "bob", *words)
+    alice.until_outbox_has(1)
+    receiving = bob.receive()
+    done = sending.finish()
+    assert done.code == 0, done
+    receiving.event("message" if what == "text" else "file")
+    assert alice.states() == ["delivered"]
 
 
 def test_the_server_restarts(machines: Machines) -> None:
