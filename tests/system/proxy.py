@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import enum
+import socket
 import threading
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable
@@ -23,6 +24,11 @@ INTRODUCED = MESSAGE_1 + MESSAGE_3
 
 READY = MESSAGE_2 + SMALL
 """What a server sends until the link is ready."""
+
+
+KERNEL_HOLDS = 1 << 20
+"""About how many bytes are received and not read when they are held back; by itself the kernel may
+take tens of MiB, and then all of a file has left."""
 
 
 class Action(enum.Enum):
@@ -100,6 +106,8 @@ class Proxy:
 
     async def _listen(self) -> None:
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        for sock in self._server.sockets:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, KERNEL_HOLDS)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def _cut(self) -> None:
@@ -124,6 +132,8 @@ class Proxy:
         try:
             their_reader, theirs = await asyncio.open_connection("127.0.0.1", self.target)
             pair.append(theirs)
+            sock = theirs.get_extra_info("socket")
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, KERNEL_HOLDS)
             self._writers.add(theirs)
             async with asyncio.TaskGroup() as both:
                 both.create_task(self._pump(reader, theirs, connection.up, "up"))
