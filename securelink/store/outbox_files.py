@@ -223,11 +223,6 @@ def begin(conn: sqlite3.Connection, seqs: Iterable[int]) -> None:
     conn.executemany("UPDATE outbox_files SET began = 1 WHERE seq = ?", ((seq,) for seq in seqs))
 
 
-def reset_began(conn: sqlite3.Connection, seqs: Iterable[int]) -> None:
-    """Note that the other side has nothing of these rows any more."""
-    conn.executemany("UPDATE outbox_files SET began = 0 WHERE seq = ?", ((seq,) for seq in seqs))
-
-
 def _row(row: tuple[Any, ...]) -> FileRow:
     seq, file_id, group, peer, name, path, kind, size, mtime, inode, mode = row[:11]
     state, owner, began, reason, lasting = row[11:]

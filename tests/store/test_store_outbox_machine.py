@@ -191,12 +191,12 @@ class OutboxMachine(RuleBasedStateMachine):
         )
         return put.seq
 
-    @rule(chosen=st.lists(seqs, unique=True, max_size=4), began=st.booleans())
-    def begin(self, chosen: list[int], began: bool) -> None:
-        (outbox_files.begin if began else outbox_files.reset_began)(self.conn, chosen)
+    @rule(chosen=st.lists(seqs, unique=True, max_size=4))
+    def begin(self, chosen: list[int]) -> None:
+        outbox_files.begin(self.conn, chosen)
         for seq in chosen:
             if seq in self.model:
-                self.model[seq].began = began
+                self.model[seq].began = True
 
     @rule(chosen=st.lists(seqs, unique=True, max_size=4))
     def hand(self, chosen: list[int]) -> None:
